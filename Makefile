@@ -1,0 +1,31 @@
+# make demo: install and answer two questions. make test: install and run what CI runs.
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.installed
+
+.PHONY: install demo test lint slow gpu bench clean
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
+	touch $@
+
+install: $(STAMP)
+
+lint: $(STAMP)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test: $(STAMP)
+	$(BIN)/python -m pytest -m 'not slow and not gpu'
+
+slow: $(STAMP)
+	$(BIN)/python -m pytest -m slow
+
+gpu: $(STAMP)
+	$(BIN)/python -m pytest -m gpu
+
+clean:
+	rm -rf .venv .demo .mypy_cache .ruff_cache .pytest_cache

@@ -1,0 +1,1 @@
+"""Measurements that print tables: speed and memory, side by side."""

@@ -1,0 +1,1 @@
+"""`docqa eval`: how often the answers and pages are right."""

@@ -1,0 +1,1 @@
+"""The two indexes: disposable caches over the store."""

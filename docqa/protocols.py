@@ -1,0 +1,208 @@
+"""The seams: each has two implementations that ship, or needs a model file that tests replace."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from docqa.types import Chunk, EngineInfo, Hit, ParseItem, Scope, Segment
+
+if TYPE_CHECKING:
+    import threading
+
+    import numpy as np
+    import numpy.typing as npt
+
+    Vector = npt.NDArray[np.float32]  # (D,) unit length
+    Vectors = npt.NDArray[np.float32]  # (N, D) rows of unit length
+
+
+@dataclass(frozen=True, slots=True)
+class ParseOptions:
+    """What a parser may be told. Equal options and equal bytes give equal items."""
+
+    password: str | None = None
+    ocr: str = "auto"  # auto | never
+    ocr_language: str = "eng"
+    max_pages: int = 20_000
+
+
+Parser = Callable[[Path, ParseOptions], Iterator[ParseItem]]
+"""Yields blocks in reading order, a PageInfo after the blocks of each page, a DocumentInfo last.
+
+Raises docqa.errors.UnreadableFile (or a subclass) naming what is wrong; pages already yielded
+stay valid.
+"""
+
+
+class Embedder(Protocol):
+    """Texts to vectors of unit length."""
+
+    @property
+    def name(self) -> str:
+        """Identity of the model and its settings: vectors of another name are never mixed in."""
+        ...
+
+    @property
+    def dim(self) -> int:
+        """D."""
+        ...
+
+    @property
+    def max_tokens(self) -> int:
+        """The longest text it reads; what is beyond is cut silently by the model."""
+        ...
+
+    def count_tokens(self, texts: Sequence[str]) -> list[int]:
+        """Return the number of tokens of each text, special tokens not counted."""
+        ...
+
+    def embed_documents(self, texts: Sequence[str]) -> Vectors:
+        """Return (N, D) float32, rows of unit length, in the order of `texts`."""
+        ...
+
+    def embed_query(self, text: str) -> Vector:
+        """Return (D,) float32 of unit length."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Relevance:
+    """A reranker's verdict on one passage.
+
+    `score` is higher for better; a probability where `Reranker.is_calibrated`. The answer span, in
+    characters of the passage, is None where the model marks none.
+    """
+
+    score: float
+    answer_start: int | None = None
+    answer_end: int | None = None
+    answer_score: float | None = None
+
+
+class Reranker(Protocol):
+    """Question and passages to relevance. Sorting is the caller's."""
+
+    @property
+    def name(self) -> str:
+        """Identity, shown by `docqa doctor` and `--explain`."""
+        ...
+
+    @property
+    def is_calibrated(self) -> bool:
+        """Whether scores are probabilities, so that one threshold decides "no evidence"."""
+        ...
+
+    def score(self, question: str, passages: Sequence[str]) -> list[Relevance]:
+        """Return one Relevance a passage, in the order given."""
+        ...
+
+
+class SearchIndex(Protocol):
+    """A disposable cache over the store's chunks: lexical or dense."""
+
+    def add(self, chunks: Sequence[Chunk]) -> None:
+        """Index chunks that have ids."""
+        ...
+
+    def remove(self, doc_id: int) -> None:
+        """Forget every chunk of a document."""
+        ...
+
+    def search(self, query: str, k: int, scope: Scope) -> list[Hit]:
+        """Return at most `k` hits inside `scope`, best first, ties by chunk_id."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How the next token is chosen. Temperature 0 is greedy."""
+
+    temperature: float = 0.0
+    top_p: float = 1.0
+    seed: int = 0
+    grammar: str | None = None  # GBNF
+
+
+@dataclass(frozen=True, slots=True)
+class Prefill:
+    """Progress of reading the prompt: `n_done` of `n_total` tokens, `n_reused` of them cached."""
+
+    n_done: int
+    n_total: int
+    n_reused: int
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A generated token as text. May be empty while a character is incomplete."""
+
+    text: str
+    token: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """The end of a generation: why, and what it cost."""
+
+    reason: str  # end | length | cancelled
+    n_prompt: int
+    n_reused: int
+    n_generated: int
+    prefill_s: float
+    decode_s: float
+
+
+class Engine(Protocol):
+    """A language model: token ids in, pieces out. It keeps the KV of its last prompt and reuses
+    the longest common prefix of the next one.
+    """
+
+    @property
+    def info(self) -> EngineInfo:
+        """What is loaded, with the settings in effect."""
+        ...
+
+    def tokenize(self, segments: Sequence[Segment]) -> list[list[int]]:
+        """Return the token ids of each segment; special tokens only in control segments.
+
+        Concatenated they are the ids of the whole, a leading BOS included where the model wants it.
+        """
+        ...
+
+    def chat(self, messages: Sequence[tuple[str, Sequence[Segment]]]) -> list[Segment]:
+        """Return `messages` (role, segments) in the chat template, generation prompt last."""
+        ...
+
+    def next_token_probs(self, tokens: Sequence[int], words: Sequence[str]) -> list[float]:
+        """Return the probability that the first token of each word follows `tokens`."""
+        ...
+
+    def generate(
+        self,
+        tokens: Sequence[int],
+        *,
+        max_tokens: int,
+        sampling: Sampling = ...,
+        stop: Sequence[str] = (),
+        cancel: threading.Event | None = None,
+    ) -> Iterator[Prefill | Piece | Stop]:
+        """Yield Prefill …, Piece …, then one Stop. `cancel` is checked between prefill chunks.
+
+        Raises docqa.errors.ContextOverflow, docqa.errors.EngineDied.
+        """
+        ...
+
+    def save_kv(self, path: Path) -> int:
+        """Write the KV of the cached tokens; return their number."""
+        ...
+
+    def load_kv(self, path: Path) -> int:
+        """Restore KV; return the number of cached tokens, 0 where the file does not fit."""
+        ...
+
+    def close(self) -> None:
+        """Free the model. A closed engine is not used again."""
+        ...

@@ -1,0 +1,1 @@
+"""The terminal UI: Textual only, over `docqa.workspace`."""
