@@ -69,11 +69,19 @@ class Embedder(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Passage:
+    """What a reranker reads: `context` is title and heading path, spans count in `text`."""
+
+    context: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class Relevance:
     """A reranker's verdict on one passage.
 
     `score` is higher for better; a probability where `Reranker.is_calibrated`. The answer span, in
-    characters of the passage, is None where the model marks none.
+    characters of the passage's `text`, is None where the model marks none.
     """
 
     score: float
@@ -95,7 +103,12 @@ class Reranker(Protocol):
         """Whether scores are probabilities, so that one threshold decides "no evidence"."""
         ...
 
-    def score(self, question: str, passages: Sequence[str]) -> list[Relevance]:
+    @property
+    def threshold(self) -> float:
+        """The score below which a passage is no evidence; measured on a development set."""
+        ...
+
+    def score(self, question: str, passages: Sequence[Passage]) -> list[Relevance]:
         """Return one Relevance a passage, in the order given."""
         ...
 
