@@ -169,8 +169,9 @@ class Stop:
 
 
 class Engine(Protocol):
-    """A language model: token ids in, pieces out. It keeps the KV of its last prompt and reuses
-    the longest common prefix of the next one.
+    """A language model: token ids in, pieces out.
+
+    It keeps the KV of its last prompt and reuses the longest common prefix of the next one.
     """
 
     @property
