@@ -226,6 +226,7 @@ class Candidate:
     chunk: Chunk
     path: str
     title: str
+    modified_s: float = 0.0  # of the file, seconds since the epoch
     lexical_rank: int | None = None  # 1 is the best
     dense_rank: int | None = None
     lexical_score: float | None = None

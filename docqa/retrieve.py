@@ -1,0 +1,148 @@
+"""Question → candidates: search both indexes, fuse ranks, rerank, drop what is no evidence.
+
+Every candidate leaves with all its ranks and scores, and those that are not evidence with the
+reason: `docqa ask --explain` shows exactly what happened here.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from docqa.config import RetrieveConfig
+from docqa.protocols import Passage, Reranker, SearchIndex
+from docqa.types import Candidate, Chunk, Document, Hit, Scope
+from docqa.wording import content_words, similarity
+
+DUPLICATE_SIMILARITY = 0.9  # of the word sets of two passages
+MIN_DUPLICATE_WORDS = 8  # two short table rows are not the same passage
+
+NO_EVIDENCE = "below the threshold of relevance"
+NOT_RERANKED = "fused rank too low to be reranked"
+DUPLICATE = "same text as a better candidate"
+
+Load = Callable[[Sequence[int]], list[tuple[Chunk, Document]]]
+"""Chunk ids → (chunk, its document), in the order asked; ids that are gone are left out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Retrieval:
+    """All candidates, best first. Those with `dropped` None are evidence."""
+
+    candidates: tuple[Candidate, ...]
+    retrieve_s: float
+    rerank_s: float
+
+    @property
+    def kept(self) -> tuple[Candidate, ...]:
+        """The candidates that are evidence, best first."""
+        return tuple(c for c in self.candidates if c.dropped is None)
+
+
+def reciprocal_rank_fusion(rankings: Sequence[Sequence[Hit]], rrf_k: int) -> dict[int, float]:
+    """Return chunk_id → sum over rankings of 1 / (rrf_k + rank), ranks from 1.
+
+    Source: Cormack, Clarke, Büttcher, "Reciprocal rank fusion outperforms Condorcet", SIGIR 2009.
+    """
+    fused: dict[int, float] = {}
+    for ranking in rankings:
+        for rank, hit in enumerate(ranking, start=1):
+            fused[hit.chunk_id] = fused.get(hit.chunk_id, 0.0) + 1.0 / (rrf_k + rank)
+    return fused
+
+
+def retrieve(
+    question: str,
+    *,
+    lexical: SearchIndex | None,
+    dense: SearchIndex | None,
+    load: Load,
+    reranker: Reranker | None,
+    scope: Scope,
+    settings: RetrieveConfig,
+) -> Retrieval:
+    """Return the candidates for `question` inside `scope`.
+
+    An index that is None is left out (ablation, or a library without vectors yet). Without a
+    reranker the order is that of the fused ranks and nothing falls below a threshold.
+    """
+    started = time.perf_counter()
+    lexical_hits = lexical.search(question, settings.n_lexical, scope) if lexical else []
+    dense_hits = dense.search(question, settings.n_dense, scope) if dense else []
+    candidates = _fused(lexical_hits, dense_hits, load, settings.rrf_k)
+    retrieved = time.perf_counter()
+    if reranker is not None:
+        candidates = _reranked(question, candidates, reranker, settings)
+    candidates = _without_duplicates(candidates)
+    finished = time.perf_counter()
+    return Retrieval(tuple(candidates), retrieved - started, finished - retrieved)
+
+
+def _fused(
+    lexical_hits: Sequence[Hit], dense_hits: Sequence[Hit], load: Load, rrf_k: int
+) -> list[Candidate]:
+    fused = reciprocal_rank_fusion([lexical_hits, dense_hits], rrf_k)
+    order = sorted(fused, key=lambda chunk_id: (-fused[chunk_id], chunk_id))
+    lexical_of = {hit.chunk_id: (rank, hit.score) for rank, hit in enumerate(lexical_hits, 1)}
+    dense_of = {hit.chunk_id: (rank, hit.score) for rank, hit in enumerate(dense_hits, 1)}
+    found = []
+    for chunk, document in load(order):
+        lexical_rank, lexical_score = lexical_of.get(chunk.chunk_id, (None, None))
+        dense_rank, dense_score = dense_of.get(chunk.chunk_id, (None, None))
+        found.append(
+            Candidate(
+                chunk=chunk,
+                path=document.path,
+                title=document.title,
+                modified_s=document.mtime_ns / 1e9,
+                lexical_rank=lexical_rank,
+                dense_rank=dense_rank,
+                lexical_score=lexical_score,
+                dense_score=dense_score,
+                rrf_score=fused[chunk.chunk_id],
+            )
+        )
+    return found
+
+
+def passage_of(candidate: Candidate) -> Passage:
+    """Return what a reranker reads of a candidate."""
+    return Passage(" > ".join((candidate.title, *candidate.chunk.headings)), candidate.chunk.text)
+
+
+def _reranked(
+    question: str, candidates: list[Candidate], reranker: Reranker, settings: RetrieveConfig
+) -> list[Candidate]:
+    read, unread = candidates[: settings.n_rerank], candidates[settings.n_rerank :]
+    verdicts = reranker.score(question, [passage_of(c) for c in read])
+    threshold = settings.min_relevance if settings.min_relevance >= 0 else reranker.threshold
+    scored = [
+        replace(
+            candidate,
+            rerank_score=verdict.score,
+            answer_start=verdict.answer_start,
+            answer_end=verdict.answer_end,
+            answer_score=verdict.answer_score,
+            dropped=NO_EVIDENCE if verdict.score < threshold else None,
+        )
+        for candidate, verdict in zip(read, verdicts, strict=True)
+    ]
+    scored.sort(key=lambda c: (-(c.rerank_score or 0.0), -c.rrf_score, c.chunk.chunk_id))
+    return scored + [replace(c, dropped=NOT_RERANKED) for c in unread]
+
+
+def _without_duplicates(candidates: list[Candidate]) -> list[Candidate]:
+    """Mark passages that say what a better one says (copies of a file, repeated boilerplate)."""
+    kept: list[frozenset[str]] = []
+    marked = []
+    for candidate in candidates:
+        if candidate.dropped is None:
+            words = frozenset(content_words(candidate.chunk.text))
+            is_long = len(words) >= MIN_DUPLICATE_WORDS
+            if is_long and any(similarity(words, other) >= DUPLICATE_SIMILARITY for other in kept):
+                candidate = replace(candidate, dropped=DUPLICATE)
+            else:
+                kept.append(words)
+        marked.append(candidate)
+    return marked

@@ -1,0 +1,241 @@
+"""Sentences, content words and numbers of a text: what packing and support checks compare.
+
+Deliberately plain: no language model, no dictionary beyond a list of English function words. Works
+on any script whose words are separated; elsewhere a sentence is its own single word and only exact
+matches count.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from functools import lru_cache
+
+_WORD = re.compile(r"\w+(?:[.,:/'-]\w+)*")
+_NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
+_SENTENCE_END = re.compile(
+    r"(?<=[.!?。！？])[\"')\]]*\s+(?=[\"'(\[]?[A-Z0-9À-ÖØ-Þ\u0370-\uffff])"
+    r"|\n(?=\s*(?:\n|[-*•|\[(#]|[A-Z0-9À-ÖØ-Þ\u0370-\uffff]))\s*"
+)
+_ABBREVIATION = re.compile(
+    r"(?:\b(?:e\.g|i\.e|etc|vs|cf|approx|ca|no|nos|fig|figs|tab|sec|ch|vol|pp?|art|para|eq|ref|"
+    r"inc|ltd|co|corp|dr|mr|mrs|ms|prof|st|jr|sr|u\.s|u\.k|a\.m|p\.m|min|max|dept|est)|\b[A-Z])\.$",
+    re.IGNORECASE,
+)
+
+STOP_WORDS = frozenset(
+    [
+        "a",
+        "about",
+        "above",
+        "after",
+        "again",
+        "against",
+        "all",
+        "also",
+        "am",
+        "an",
+        "and",
+        "any",
+        "are",
+        "as",
+        "at",
+        "be",
+        "because",
+        "been",
+        "before",
+        "being",
+        "below",
+        "between",
+        "both",
+        "but",
+        "by",
+        "can",
+        "could",
+        "did",
+        "do",
+        "does",
+        "doing",
+        "down",
+        "during",
+        "each",
+        "either",
+        "else",
+        "every",
+        "few",
+        "for",
+        "from",
+        "further",
+        "get",
+        "give",
+        "given",
+        "had",
+        "has",
+        "have",
+        "having",
+        "he",
+        "her",
+        "here",
+        "hers",
+        "him",
+        "his",
+        "how",
+        "i",
+        "if",
+        "in",
+        "into",
+        "is",
+        "it",
+        "its",
+        "itself",
+        "just",
+        "let",
+        "like",
+        "many",
+        "may",
+        "me",
+        "might",
+        "more",
+        "most",
+        "much",
+        "must",
+        "my",
+        "no",
+        "nor",
+        "not",
+        "of",
+        "off",
+        "on",
+        "once",
+        "one",
+        "only",
+        "or",
+        "other",
+        "our",
+        "out",
+        "over",
+        "own",
+        "per",
+        "please",
+        "same",
+        "shall",
+        "she",
+        "should",
+        "show",
+        "so",
+        "some",
+        "such",
+        "tell",
+        "than",
+        "that",
+        "the",
+        "their",
+        "them",
+        "then",
+        "there",
+        "these",
+        "they",
+        "this",
+        "those",
+        "through",
+        "to",
+        "too",
+        "under",
+        "until",
+        "up",
+        "upon",
+        "us",
+        "use",
+        "used",
+        "using",
+        "very",
+        "was",
+        "we",
+        "were",
+        "what",
+        "when",
+        "where",
+        "whether",
+        "which",
+        "while",
+        "who",
+        "whom",
+        "whose",
+        "why",
+        "will",
+        "with",
+        "within",
+        "without",
+        "would",
+        "you",
+        "your",
+    ]
+)
+
+
+def sentences(text: str) -> Iterator[tuple[int, int]]:
+    """Yield (start, end) of each sentence of `text`, without the white space around it.
+
+    A line break ends a sentence where the next line starts like one or the line is a list item or
+    table row; inside a paragraph parsers have already joined lines.
+    """
+    start = 0
+    for match in _SENTENCE_END.finditer(text):
+        if "\n" not in match.group() and _ABBREVIATION.search(text, start, match.start()):
+            continue
+        yield from _trimmed(text, start, match.start())
+        start = match.end()
+    yield from _trimmed(text, start, len(text))
+
+
+def _trimmed(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
+    while start < end and text[start].isspace():
+        start += 1
+    while end > start and text[end - 1].isspace():
+        end -= 1
+    if start < end:
+        yield start, end
+
+
+@lru_cache(maxsize=65_536)
+def stem(word: str) -> str:
+    """Return `word` without its commonest English endings: so that `seals` meets `sealed`."""
+    for ending in ("ings", "ing", "edly", "ies", "ied", "ers", "er", "es", "ed", "ly", "s", "e"):
+        if word.endswith(ending) and len(word) - len(ending) >= 3:
+            base = word.removesuffix(ending)
+            return base + "y" if ending in ("ies", "ied") else base
+    return word
+
+
+def content_words(text: str) -> list[str]:
+    """Return the stems of the content words of `text`, in order, function words left out."""
+    return [
+        stem(word)
+        for word in (match.group().lower() for match in _WORD.finditer(text))
+        if word not in STOP_WORDS
+    ]
+
+
+def numbers(text: str) -> set[str]:
+    """Return the numbers in `text`, thousands separators and trailing zeros taken away."""
+    return {_plain_number(match.group()) for match in _NUMBER.finditer(text)}
+
+
+def _plain_number(number: str) -> str:
+    plain = re.sub(r"[,.](?=\d{3}(?:\D|$))", "", number).replace(",", ".")
+    return plain.rstrip("0").rstrip(".") if "." in plain else plain
+
+
+def coverage(part: str, whole: str) -> float:
+    """Return the share of the content words of `part` that occur in `whole`; 1.0 for no words."""
+    wanted = content_words(part)
+    if not wanted:
+        return 1.0
+    there = set(content_words(whole))
+    return sum(word in there for word in wanted) / len(wanted)
+
+
+def similarity(left: frozenset[str], right: frozenset[str]) -> float:
+    """Return the Jaccard similarity of two sets of words; 0.0 where both are empty."""
+    union = len(left | right)
+    return len(left & right) / union if union else 0.0
