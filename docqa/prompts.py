@@ -5,7 +5,8 @@ and has the question again where it starts to write. Document text is data: it s
 lines, numbered, and goes into the prompt as a segment from which no special token is parsed.
 
 The functions here are pure and depend on nothing but the records, so that training
-(`models/training`) and answering make the same text from the same evidence.
+(`models/training`) and answering make the same text from the same evidence. Every segment is
+tokenised by itself, as it is trained: joined, the newlines between two sources would be other ids.
 """
 
 from __future__ import annotations
