@@ -5,8 +5,8 @@ words, minus what it repeats of passages already chosen, plus recency where the 
 the latest; it costs its tokens, counted by the reading model. Chosen greedily by worth a token,
 which for some ten passages is within a passage of the optimum and can be explained line by line.
 
-Order: strongest evidence at both ends (Liu et al., "Lost in the middle", TACL 2024), log passages in
-the order of time. Markers count from `first_marker`, so that they stay unique in a session.
+Order: strongest evidence at both ends (Liu et al., "Lost in the middle", TACL 2024), log passages
+in the order of time. Markers count from `first_marker`, so that they stay unique in a session.
 """
 
 from __future__ import annotations
@@ -138,7 +138,7 @@ def _gain(
     repeats = max((similarity(item.words, other.words) for other in chosen), default=0.0)
     gain = item.worth + COVERAGE_WEIGHT * len(new) / max(1, len(wanted))
     # A long passage must be worth its room, but a short one is not better for being short.
-    return (gain - REPETITION_WEIGHT * repeats) / max(item.n_tokens, 64) ** 0.25
+    return (gain - REPETITION_WEIGHT * repeats) / float(max(item.n_tokens, 64) ** 0.25)
 
 
 def _evidence(candidate: Candidate, marker: int, n_tokens: int = 0) -> Evidence:
@@ -213,9 +213,11 @@ def rejoin(left: Chunk, right: Chunk) -> Chunk:
             Locator(first.unit, first.first, last.last),
         ),
         text=left.text + "\n" * gap + right.text,
-        breaks=left.breaks
-        + ((shift, last.first),)
-        + tuple((offset + shift, number) for offset, number in right.breaks),
+        breaks=(
+            *left.breaks,
+            (shift, last.first),
+            *((offset + shift, number) for offset, number in right.breaks),
+        ),
         n_tokens=left.n_tokens + right.n_tokens,
         time_first=min(times, default=None),
         time_last=max(lasts, default=None),

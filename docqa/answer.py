@@ -1,0 +1,184 @@
+"""Evidence → a checked answer. The model writes; this module decides what is shown.
+
+Sentences are released one by one, each after its check against the sources (`docqa.support`), so
+that nothing that was shown is taken back. A sentence that no source supports is not shown; if none
+is left, the best verbatim sentence is shown instead and labelled as a quote, or the answer is "not
+found". Markers the model invented are dropped; a supported sentence without a marker gets the one
+of its source.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+
+from docqa import prompts
+from docqa.config import AnswerConfig
+from docqa.events import AnswerText, PrefillProgress
+from docqa.protocols import Engine, Piece, Prefill, Sampling, Stop
+from docqa.support import best_sentence, cite, find_support, markers_in, without_markers
+from docqa.types import AnswerKind, Citation, Evidence, PackedPrompt, Usage
+from docqa.wording import content_words, sentences
+
+MIN_QUOTE_COVERAGE = 0.5  # of the question's content words, where no reader marked the answer
+
+UNSUPPORTED = "the model's own words were not supported by the sources: the best quote instead"
+PARTLY_SUPPORTED = "sentences that no source supports were left out"
+NO_MODEL = "answered without a language model: the best quote"
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A finished answer before it is dressed as `types.Answer`."""
+
+    kind: AnswerKind
+    text: str
+    citations: tuple[Citation, ...]
+    usage: Usage
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(slots=True)
+class _Checked:
+    """Released sentences and their citations, while the model writes."""
+
+    texts: list[str] = field(default_factory=list)
+    citations: list[Citation] = field(default_factory=list)
+    n_refused: int = 0
+    is_refusal: bool = False
+
+
+def generate_answer(
+    question: str,
+    prompt: PackedPrompt,
+    engine: Engine,
+    settings: AnswerConfig,
+    *,
+    quote_score: float,
+    cancel: threading.Event | None = None,
+) -> Iterator[PrefillProgress | AnswerText | Draft]:
+    """Yield progress, checked sentences, and the Draft last.
+
+    Args:
+        question: the user's.
+        prompt: with at least one source.
+        engine: the reading model.
+        settings: sampling and the length of the answer.
+        quote_score: the evidence score from which a quote may stand in for the model.
+        cancel: stops the model; what was released stays.
+    """
+    checked = _Checked()
+    buffer = ""
+    stop: Stop | None = None
+    sampling = Sampling(settings.temperature, settings.top_p, settings.seed)
+    events = engine.generate(
+        prompt.tokens, max_tokens=settings.max_tokens, sampling=sampling, cancel=cancel
+    )
+    for event in events:
+        if isinstance(event, Prefill):
+            yield PrefillProgress(event.n_done, event.n_total, event.n_reused)
+        elif isinstance(event, Piece):
+            complete, buffer = _complete_sentences(buffer + event.text)
+            yield from _release(complete, question, prompt.evidence, checked)
+        else:
+            stop = event
+    is_cut = stop is None or stop.reason != "end"
+    if not (is_cut and checked.texts):  # a tail that was cut off is no claim
+        yield from _release([buffer], question, prompt.evidence, checked)
+    yield from _conclude(question, prompt.evidence, checked, quote_score, _usage(stop))
+
+
+def _complete_sentences(text: str) -> tuple[list[str], str]:
+    """Split off the sentences that are surely complete: another one has begun after them."""
+    spans = list(sentences(text))
+    if len(spans) < 2:
+        return [], text
+    cut = spans[-1][0]
+    if markers_in(text[cut:]) and not without_markers(text[cut:]):
+        return [], text  # the marker belongs to the sentence before it
+    return [text[start:end] for start, end in spans[:-1]], text[cut:]
+
+
+def _release(
+    claims: Sequence[str], question: str, evidence: Sequence[Evidence], checked: _Checked
+) -> Iterator[AnswerText]:
+    for raw in claims:
+        claim = without_markers(raw)
+        if not claim:
+            continue
+        if _is_refusal(claim):
+            checked.is_refusal = checked.is_refusal or not checked.texts
+            continue
+        named = set(markers_in(raw))
+        cited = [e for e in evidence if e.marker in named]
+        support = find_support(claim, question, cited) or find_support(claim, question, evidence)
+        if support is None:
+            checked.n_refused += 1
+            continue
+        if any(claim == old.rsplit(" [", 1)[0] for old in checked.texts):
+            continue  # small models repeat themselves
+        text = f"{claim} [{support.evidence.marker}]"
+        separator = " " if checked.texts else ""
+        checked.texts.append(text)
+        checked.citations.append(cite(support.evidence, support.start, support.end))
+        yield AnswerText(separator + text)
+
+
+def _is_refusal(claim: str) -> bool:
+    return claim.lower().startswith(prompts.NOT_FOUND.lower().rstrip("."))
+
+
+def _conclude(
+    question: str,
+    evidence: Sequence[Evidence],
+    checked: _Checked,
+    quote_score: float,
+    usage: Usage,
+) -> Iterator[AnswerText | Draft]:
+    if checked.texts:
+        notes = (PARTLY_SUPPORTED,) if checked.n_refused else ()
+        text = " ".join(checked.texts)
+        yield Draft(AnswerKind.MODEL, text, _once(checked.citations), usage, notes)
+        return
+    quote = quote_answer(question, evidence, quote_score)
+    if quote is None or checked.is_refusal:
+        yield Draft(AnswerKind.NOT_FOUND, prompts.NOT_FOUND, (), usage)
+        return
+    yield AnswerText(quote.text)
+    yield replace(quote, usage=usage, notes=(UNSUPPORTED,))
+
+
+def quote_answer(question: str, evidence: Sequence[Evidence], quote_score: float) -> Draft | None:
+    """Return the best verbatim sentence as an answer, or None where none is good enough."""
+    if not evidence:
+        return None
+    best = max(evidence, key=lambda e: e.score)
+    start, end = best_sentence(question, best)
+    wanted = set(content_words(question))
+    there = set(content_words(" ".join((best.title, *best.chunk.headings, best.chunk.text))))
+    is_like = not wanted or len(wanted & there) / len(wanted) >= MIN_QUOTE_COVERAGE
+    if best.score < quote_score or not (best.answer_start is not None or is_like):
+        return None
+    citation = cite(best, start, end)
+    text = f"“{citation.quote}” [{best.marker}]"
+    return Draft(AnswerKind.QUOTE, text, (citation,), Usage())
+
+
+def _once(citations: Sequence[Citation]) -> tuple[Citation, ...]:
+    seen: dict[tuple[str, int, int], Citation] = {}
+    for citation in citations:
+        seen.setdefault((citation.path, citation.char_start, citation.char_end), citation)
+    return tuple(seen.values())
+
+
+def _usage(stop: Stop | None) -> Usage:
+    if stop is None:
+        return Usage()
+    return Usage(
+        prompt_tokens=stop.n_prompt,
+        reused_tokens=stop.n_reused,
+        generated_tokens=stop.n_generated,
+        prefill_s=stop.prefill_s,
+        decode_s=stop.decode_s,
+    )

@@ -1,0 +1,125 @@
+"""Is a sentence of the answer supported by a source, and by which words of it?
+
+A claim is supported by a passage when a few adjacent sentences of the passage contain all numbers
+of the claim and most of its content words. Words that the question already said prove nothing, so
+a claim that adds something must find what it adds. The check is deterministic: the model has no
+say in it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from docqa.types import Citation, Evidence
+from docqa.wording import content_words, numbers, sentences
+
+MIN_COVERAGE = 0.75  # of the claim's new content words, within the quoted sentences
+MAX_QUOTE_SENTENCES = 3
+MAX_QUOTE_CHARS = 600
+
+_MARKER = re.compile(r"\s*\[(\d{1,4})(?:\s*[,;]\s*(\d{1,4}))*\]")
+
+
+def markers_in(text: str) -> list[int]:
+    """Return the numbers of `[n]` and `[n, m]` in `text`, in order, each once."""
+    found: dict[int, None] = {}
+    for match in _MARKER.finditer(text):
+        for number in re.findall(r"\d+", match.group()):
+            found[int(number)] = None
+    return list(found)
+
+
+def without_markers(text: str) -> str:
+    """Return `text` without its citation markers."""
+    return _MARKER.sub("", text).strip()
+
+
+@dataclass(frozen=True, slots=True)
+class Support:
+    """Where a claim stands: characters of the evidence's passage, and how well it is covered."""
+
+    evidence: Evidence
+    start: int
+    end: int
+    coverage: float
+
+
+def find_support(claim: str, question: str, evidence: Sequence[Evidence]) -> Support | None:
+    """Return the shortest quote of the best passage that supports `claim`, or None."""
+    found = [s for e in evidence if (s := _support_in(claim, question, e)) is not None]
+    return max(found, key=lambda s: (s.coverage, s.evidence.score), default=None)
+
+
+def _support_in(claim: str, question: str, evidence: Evidence) -> Support | None:
+    text = evidence.chunk.text
+    known = set(content_words(question))
+    claimed = list(dict.fromkeys(content_words(claim)))
+    new = [word for word in claimed if word not in known]
+    if not claimed or not numbers(claim) - numbers(question) <= numbers(text):
+        return None
+    best: Support | None = None
+    best_key = (0.0, 0.0, 0)
+    for start, end in windows(text):
+        words = set(content_words(text[start:end]))
+        added = _share(new, words)
+        if added < MIN_COVERAGE or not _share(claimed, words):
+            continue
+        if not numbers(claim) - numbers(question) <= numbers(text[start:end]):
+            continue
+        literal = 1.0 if claim.strip(" .") in text[start:end] else 0.0
+        key = (added + literal, _share([*claimed, *known], words), start - end)
+        if best is None or key > best_key:
+            best, best_key = Support(evidence, start, end, added), key
+    # A claim that only repeats the question must be in the passage as a whole.
+    if best is not None and not new and _share(claimed, set(content_words(text))) < 1.0:
+        return None
+    return best
+
+
+def _share(wanted: Sequence[str], there: set[str]) -> float:
+    return sum(word in there for word in wanted) / len(wanted) if wanted else 1.0
+
+
+def windows(text: str) -> list[tuple[int, int]]:
+    """Return the ranges of one to MAX_QUOTE_SENTENCES adjacent sentences, short ones first."""
+    spans = list(sentences(text))
+    found = []
+    for n in range(1, MAX_QUOTE_SENTENCES + 1):
+        for i in range(len(spans) - n + 1):
+            start, end = spans[i][0], spans[i + n - 1][1]
+            if n == 1 or end - start <= MAX_QUOTE_CHARS:
+                found.append((start, end))
+    return found
+
+
+def best_sentence(question: str, evidence: Evidence) -> tuple[int, int]:
+    """Return the range of the sentence that answers best: the reader's, else the likest."""
+    text = evidence.chunk.text
+    spans = list(sentences(text)) or [(0, len(text))]
+    if evidence.answer_start is not None and evidence.answer_end is not None:
+        first = max((s for s, _ in spans if s <= evidence.answer_start), default=0)
+        last = min((e for _, e in spans if e >= evidence.answer_end), default=len(text))
+        return first, last
+    wanted = set(content_words(question))
+    return max(spans, key=lambda span: len(wanted & set(content_words(text[span[0] : span[1]]))))
+
+
+def cite(evidence: Evidence, start: int, end: int) -> Citation:
+    """Return the citation of `evidence.chunk.text[start:end]`, its place exact."""
+    chunk = evidence.chunk
+    where = chunk.locate(start, end)
+    is_page = where.unit == "page"
+    last = where.last if where.last != where.first else None
+    return Citation(
+        marker=evidence.marker,
+        path=evidence.path,
+        page=where.first if is_page else None,
+        page_last=last if is_page else None,
+        line=None if is_page else where.first,
+        line_last=None if is_page else last,
+        quote=chunk.text[start:end],
+        char_start=chunk.span.start + start,
+        char_end=chunk.span.start + end,
+    )
