@@ -1,0 +1,366 @@
+"""What each command does. Thin: arguments → workspace → rendering."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from docqa.cli import render
+from docqa.cli.progress import SyncProgress
+from docqa.cli.times import parse_when
+from docqa.config import Config, load
+from docqa.errors import ExitCode, UsageError
+from docqa.events import Answered, AnswerText, Packed, PrefillProgress, Retrieved
+from docqa.sanitize import sanitize, sanitize_line
+from docqa.types import Answer, Candidate, FileReport, PackedPrompt, State
+
+if TYPE_CHECKING:
+    from docqa.workspace import AskOptions, Workspace
+
+BAD_STATES = (State.FAILED, State.QUARANTINED)
+STDIN_SHOWN_AS = "/dev/stdin"
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run the command that was parsed; return its exit code."""
+    if arguments.command is None:
+        return _no_arguments()
+    return COMMANDS[arguments.command](arguments)
+
+
+def _no_arguments() -> int:
+    if sys.stdin.isatty() and sys.stdout.isatty():
+        from tui.app import run_app
+
+        return run_app(load(environ=os.environ), ())
+    print("docqa: no command; see `docqa --help`", file=sys.stderr)
+    return ExitCode.USAGE
+
+
+def _config(arguments: argparse.Namespace) -> Config:
+    def given(name: str) -> object:
+        return getattr(arguments, name, None)
+
+    flags = {
+        "library.dir": given("library"),
+        "model.path": given("model"),
+        "model.context_length": given("context"),
+        "answer.max_tokens": given("max_tokens"),
+        "answer.k": given("k") if arguments.command == "ask" else None,
+        "parse.ocr": "never" if given("no_ocr") else None,
+    }
+    file = Path(arguments.config) if arguments.config else None
+    return load(file, os.environ, flags)
+
+
+def _workspace(arguments: argparse.Namespace) -> Workspace:
+    from docqa.wiring import build
+
+    return build(_config(arguments))
+
+
+def _note(arguments: argparse.Namespace, text: str) -> None:
+    if not arguments.quiet:
+        print(sanitize(text), file=sys.stderr)
+
+
+def _style(arguments: argparse.Namespace) -> render.Style:
+    if arguments.color == "auto":
+        is_plain = "NO_COLOR" in os.environ or os.environ.get("TERM") == "dumb"
+        return render.Style(sys.stdout.isatty() and not is_plain)
+    return render.Style(arguments.color == "always")
+
+
+def add(arguments: argparse.Namespace) -> int:
+    """`docqa add PATH…`."""
+    with _workspace(arguments) as workspace:
+        reports = _synced(arguments, workspace, [Path(p) for p in arguments.paths])
+        return _print_reports(arguments, reports)
+
+
+def sync(arguments: argparse.Namespace) -> int:
+    """`docqa sync`: every path that was ever added."""
+    with _workspace(arguments) as workspace:
+        reports = _synced(arguments, workspace, workspace.roots())
+        return _print_reports(arguments, reports)
+
+
+def _synced(
+    arguments: argparse.Namespace, workspace: Workspace, paths: Sequence[Path]
+) -> tuple[FileReport, ...]:
+    with SyncProgress(not arguments.quiet) as progress:
+        return progress.follow(workspace.sync(paths, password=arguments.password))
+
+
+def _print_reports(arguments: argparse.Namespace, reports: Sequence[FileReport]) -> int:
+    for report in reports:
+        if arguments.json:
+            render.print_json(render.report_json(report))
+        elif report.state is not State.UNCHANGED or len(reports) < 20:
+            print(render.report_text(report))
+    n_bad = sum(report.state in BAD_STATES for report in reports)
+    n_good = len(reports) - n_bad
+    _note(arguments, f"{n_good} of {len(reports)} files are in the library")
+    return ExitCode.FAILED if n_bad else ExitCode.DONE
+
+
+def list_documents(arguments: argparse.Namespace) -> int:
+    """`docqa list`."""
+    with _workspace(arguments) as workspace:
+        reports = workspace.reports()
+    for report in reports:
+        if arguments.json:
+            render.print_json(render.report_json(report))
+        else:
+            print(render.report_text(report))
+    if not reports:
+        _note(arguments, "the library is empty: `docqa add PATH` puts documents in")
+    return ExitCode.DONE
+
+
+def remove(arguments: argparse.Namespace) -> int:
+    """`docqa remove PATH…`."""
+    with _workspace(arguments) as workspace:
+        reports = workspace.remove([Path(p) for p in arguments.paths])
+    for report in reports:
+        if arguments.json:
+            render.print_json(render.report_json(report))
+        else:
+            print(render.report_text(report))
+    if not reports:
+        _note(arguments, "nothing in the library under these paths; see `docqa list`")
+        return ExitCode.FAILED
+    return ExitCode.DONE
+
+
+def search(arguments: argparse.Namespace) -> int:
+    """`docqa search QUERY`."""
+    with _workspace(arguments) as workspace:
+        options = _ask_options(arguments, [Path(p) for p in arguments.paths])
+        found = workspace.search(
+            arguments.query, arguments.k, options, is_reranked=not arguments.no_rerank
+        )
+    if arguments.json:
+        render.print_json(render.search_json(arguments.query, found))
+    else:
+        style = _style(arguments)
+        for rank, candidate in enumerate(found, start=1):
+            print(render.hit_text(rank, candidate, style))
+    if not found:
+        _note(arguments, "no passage matches")
+        return ExitCode.NOT_FOUND
+    return ExitCode.DONE
+
+
+def _ask_options(arguments: argparse.Namespace, paths: Sequence[Path]) -> AskOptions:
+    from docqa.workspace import AskOptions
+
+    return AskOptions(
+        paths=tuple(paths),
+        since=parse_when(arguments.since, "--since"),
+        until=parse_when(arguments.until, "--until"),
+        levels=frozenset(arguments.level) if arguments.level else None,
+    )
+
+
+def ask(arguments: argparse.Namespace) -> int:
+    """`docqa ask QUESTION [PATH…]`."""
+    if not arguments.question.strip():
+        raise UsageError("the question is empty")
+    with _workspace(arguments) as workspace:
+        if "-" in arguments.paths:
+            with workspace.spooled(sys.stdin.buffer) as spool:
+                paths = [spool if p == "-" else Path(p) for p in arguments.paths]
+                return _asked(arguments, workspace, paths, spool)
+        return _asked(arguments, workspace, [Path(p) for p in arguments.paths], None)
+
+
+def _asked(
+    arguments: argparse.Namespace,
+    workspace: Workspace,
+    paths: Sequence[Path],
+    spool: Path | None,
+) -> int:
+    workspace.warm_up()
+    if paths:
+        reports = _synced(arguments, workspace, paths)
+        for report in reports:
+            if report.state in BAD_STATES or report.state is State.PARTIAL:
+                _note(arguments, render.report_text(report))
+        if reports and all(report.state in BAD_STATES for report in reports):
+            return ExitCode.FAILED
+    shower = _AnswerShower(arguments)
+    for event in workspace.ask(arguments.question, _ask_options(arguments, paths)):
+        shower.show(event)
+    assert shower.answer is not None
+    shower.finish(spool)
+    return ExitCode.DONE if shower.answer.found else ExitCode.NOT_FOUND
+
+
+class _AnswerShower:
+    """Streams an answer to stdout, its explanation and progress to stderr."""
+
+    def __init__(self, arguments: argparse.Namespace) -> None:
+        self._arguments = arguments
+        self._is_streaming = not (arguments.json or arguments.no_stream)
+        self._style = _style(arguments)
+        self._has_text = False
+        self._has_progress = False
+        self._candidates: tuple[Candidate, ...] = ()
+        self._prompt: PackedPrompt | None = None
+        self.answer: Answer | None = None
+
+    def show(self, event: object) -> None:
+        """Show one event of `Workspace.ask`."""
+        if isinstance(event, Retrieved):
+            self._candidates = event.candidates
+        elif isinstance(event, Packed):
+            self._prompt = event.prompt
+        elif isinstance(event, PrefillProgress):
+            self._show_prefill(event)
+        elif isinstance(event, AnswerText) and self._is_streaming:
+            self._clear_progress()
+            print(sanitize(event.text), end="", flush=True)
+            self._has_text = True
+        elif isinstance(event, Answered):
+            self._clear_progress()
+            self.answer = event.answer
+
+    def finish(self, spool: Path | None) -> None:
+        """Print what follows the streamed text."""
+        assert self.answer is not None
+        arguments, answer = self._arguments, self.answer
+        if arguments.json:
+            value = render.answer_json(answer)
+            if arguments.explain:
+                value["candidates"] = [render.candidate_json(c) for c in self._candidates]
+            if spool is not None:
+                for row in (*value["citations"], *value["evidence"]):
+                    row["path"] = STDIN_SHOWN_AS if row["path"] == str(spool) else row["path"]
+            render.print_json(value)
+            return
+        print("" if self._has_text else sanitize(answer.text))
+        tail = render.answer_tail(answer, self._style)
+        if tail:
+            print("\n" + (tail.replace(str(spool), STDIN_SHOWN_AS) if spool else tail))
+        for note in answer.notes:
+            _note(arguments, f"note: {note}")
+        if answer.query != answer.question:
+            _note(arguments, f"searched for: {answer.query}")
+        if arguments.explain:
+            print(render.explain_text(self._candidates, self._prompt), file=sys.stderr)
+            usage = answer.usage
+            _note(
+                arguments,
+                f"retrieve {usage.retrieve_s:.2f} s, rerank {usage.rerank_s:.2f} s, prefill "
+                f"{usage.prefill_s:.2f} s ({usage.prompt_tokens} tokens, {usage.reused_tokens} "
+                f"reused), decode {usage.decode_s:.2f} s ({usage.generated_tokens} tokens)",
+            )
+
+    def _show_prefill(self, event: PrefillProgress) -> None:
+        if sys.stderr.isatty() and not self._arguments.quiet and event.n_done < event.n_total:
+            print(f"\rreading {event.n_done}/{event.n_total} tokens", end="", file=sys.stderr)
+            sys.stderr.flush()
+            self._has_progress = True
+
+    def _clear_progress(self) -> None:
+        if self._has_progress:
+            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+            self._has_progress = False
+
+
+def doctor(arguments: argparse.Namespace) -> int:
+    """`docqa doctor`."""
+    from docqa.wiring import diagnose
+
+    findings = diagnose(_config(arguments))
+    if arguments.json:
+        render.print_json({"schema": "docqa.doctor/1", "findings": [f.as_dict() for f in findings]})
+    else:
+        for finding in findings:
+            print(sanitize_line(finding.as_text()))
+    return ExitCode.FAILED if any(f.is_bad for f in findings) else ExitCode.DONE
+
+
+def models(arguments: argparse.Namespace) -> int:
+    """`docqa models`."""
+    from docqa.wiring import available_models
+
+    for model in available_models(_config(arguments)):
+        if arguments.json:
+            render.print_json(model)
+        else:
+            print(sanitize_line("  ".join(str(value) for value in model.values())))
+    return ExitCode.DONE
+
+
+def check(arguments: argparse.Namespace) -> int:
+    """`docqa check [--repair]`."""
+    from docqa.wiring import check_library
+
+    findings = check_library(_config(arguments), is_repaired=arguments.repair)
+    for finding in findings:
+        if arguments.json:
+            render.print_json({"finding": finding})
+        else:
+            print(sanitize_line(finding))
+    if not findings:
+        _note(arguments, "the library is sound")
+    return ExitCode.LIBRARY if findings and not arguments.repair else ExitCode.DONE
+
+
+def engine(arguments: argparse.Namespace) -> int:
+    """`docqa engine status|stop`."""
+    from docqa.wiring import engine_status, stop_engine
+
+    lines = engine_status() if arguments.action == "status" else stop_engine()
+    for line in lines or ["no engine is running"]:
+        print(sanitize_line(line))
+    return ExitCode.DONE
+
+
+def evaluate(arguments: argparse.Namespace) -> int:
+    """`docqa eval answers|retrieval FILE.jsonl --docs DIR`."""
+    from docqa.eval import answers, retrieval
+
+    evaluation = {"answers": answers, "retrieval": retrieval}[arguments.what]
+    with _workspace(arguments) as workspace:
+        return int(evaluation.run_command(workspace, arguments))
+
+
+def tui(arguments: argparse.Namespace) -> int:
+    """`docqa tui [PATH…]`."""
+    from tui.app import run_app
+
+    return run_app(_config(arguments), tuple(Path(p) for p in arguments.paths))
+
+
+def completions(arguments: argparse.Namespace) -> int:
+    """`docqa completions bash|zsh|fish`."""
+    import shtab
+
+    from docqa.cli.parser import build_parser
+
+    print(shtab.complete(build_parser(), shell=arguments.shell))
+    return ExitCode.DONE
+
+
+COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
+    "add": add,
+    "ask": ask,
+    "search": search,
+    "list": list_documents,
+    "remove": remove,
+    "sync": sync,
+    "doctor": doctor,
+    "models": models,
+    "check": check,
+    "engine": engine,
+    "eval": evaluate,
+    "tui": tui,
+    "completions": completions,
+}

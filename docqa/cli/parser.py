@@ -1,0 +1,117 @@
+"""The grammar of the command line. Imports argparse only."""
+
+from __future__ import annotations
+
+import argparse
+
+from docqa import __version__
+
+LEVELS = ("TRACE", "DEBUG", "INFO", "WARN", "ERROR", "FATAL")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of `docqa`."""
+    parser = argparse.ArgumentParser(
+        prog="docqa",
+        description="Questions asked of long documents, answered offline, with the page or line.",
+        epilog="With no arguments in a terminal: the terminal UI.",
+    )
+    parser.add_argument("--version", action="version", version=f"docqa {__version__}")
+    shared = _shared_options()
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
+
+    def command(name: str, about: str) -> argparse.ArgumentParser:
+        return commands.add_parser(name, help=about, description=about, parents=[shared])
+
+    _add(command("add", "index files and folders"))
+    _ask(command("ask", "ask a question; answer with page or line"))
+    _search(command("search", "show the passages that match a query"))
+    command("list", "list the documents of the library")
+    remove = command("remove", "remove documents and everything derived from them")
+    remove.add_argument("paths", metavar="PATH", nargs="+", help="file or folder, as it was added")
+    _parse_options(command("sync", "bring the library up to date with the files"))
+    doctor = command("doctor", "show what works here, and every effective setting")
+    doctor.add_argument("--model", metavar="GGUF|NAME", help="model to look at")
+    command("models", "list the models that can be used")
+    check = command("check", "verify the library")
+    check.add_argument("--repair", action="store_true", help="rebuild what is derived and damaged")
+    engine = command("engine", "the warm engine process")
+    engine.add_argument("action", choices=("status", "stop"))
+    _eval(command("eval", "measure answers or retrieval on a file of questions"))
+    tui = command("tui", "the terminal UI")
+    tui.add_argument("paths", metavar="PATH", nargs="*", help="files and folders to add first")
+    completions = commands.add_parser("completions", help="print shell completions")
+    completions.add_argument("shell", choices=("bash", "zsh", "fish"))
+    return parser
+
+
+def _shared_options() -> argparse.ArgumentParser:
+    shared = argparse.ArgumentParser(add_help=False)
+    group = shared.add_argument_group("options everywhere")
+    group.add_argument("--library", metavar="DIR", help="library folder (or DOCQA_LIBRARY)")
+    group.add_argument("--config", metavar="FILE", help="configuration file (TOML)")
+    group.add_argument("--json", action="store_true", help="print JSON on stdout")
+    group.add_argument("--quiet", action="store_true", help="no progress, no notes")
+    group.add_argument("--color", choices=("auto", "always", "never"), default="auto")
+    return shared
+
+
+def _parse_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--password", help="password of encrypted PDFs; it is not stored")
+    parser.add_argument("--no-ocr", action="store_true", help="do not read scanned pages")
+
+
+def _scope_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--since", metavar="TIME", help="log records from this time on (ISO, or 2h)"
+    )
+    parser.add_argument("--until", metavar="TIME", help="log records up to this time")
+    parser.add_argument(
+        "--level",
+        action="append",
+        type=str.upper,
+        choices=LEVELS,
+        help="log records of this level; may be repeated",
+    )
+
+
+def _add(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("paths", metavar="PATH", nargs="+", help="file or folder")
+    _parse_options(parser)
+
+
+def _ask(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("question", metavar="QUESTION")
+    parser.add_argument(
+        "paths",
+        metavar="PATH",
+        nargs="*",
+        help="files or folders: synced first, and the answer is limited to them; - reads a log "
+        "from standard input",
+    )
+    _parse_options(parser)
+    _scope_options(parser)
+    parser.add_argument("--model", metavar="GGUF|NAME", help="language model")
+    parser.add_argument("--max-tokens", type=int, metavar="N", help="length of the answer")
+    parser.add_argument("--k", type=int, metavar="N", help="at most so many sources")
+    parser.add_argument("--context", type=int, metavar="N", help="context length in tokens")
+    parser.add_argument("--no-stream", action="store_true", help="print the answer when complete")
+    parser.add_argument(
+        "--explain", action="store_true", help="show ranks, scores, what was packed and dropped"
+    )
+
+
+def _search(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("query", metavar="QUERY")
+    parser.add_argument("paths", metavar="PATH", nargs="*", help="limit to these (not synced)")
+    _scope_options(parser)
+    parser.add_argument("--k", type=int, default=10, metavar="N", help="number of hits")
+    parser.add_argument("--no-rerank", action="store_true", help="order by fused ranks")
+
+
+def _eval(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("what", choices=("answers", "retrieval"))
+    parser.add_argument("questions", metavar="FILE.jsonl")
+    parser.add_argument("--docs", metavar="DIR", required=True, help="folder of the documents")
+    parser.add_argument("--out", metavar="DIR", help="write figures as JSON and a plot here")
+    parser.add_argument("--model", metavar="GGUF|NAME", help="language model")

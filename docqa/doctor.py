@@ -1,0 +1,90 @@
+"""`docqa doctor`: what works on this machine, and every effective setting with its origin."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from docqa.config import Config
+from docqa.errors import DocqaError
+from docqa.paths import LibraryPaths
+
+PACKAGES = (
+    "llama-cpp-python",
+    "onnxruntime",
+    "pymupdf",
+    "tantivy",
+    "faiss-cpu",
+    "torch",
+    "textual",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line of the report. `is_bad` makes the exit code 1."""
+
+    topic: str
+    name: str
+    value: str
+    is_bad: bool = False
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the JSON form."""
+        return asdict(self)
+
+    def as_text(self) -> str:
+        """Return the line for reading."""
+        return f"{'!' if self.is_bad else ' '} {self.topic:<8} {self.name:<28} {self.value}"
+
+
+def machine() -> list[Finding]:
+    """Return Python, platform and the versions of the packages that matter."""
+    found = [Finding("machine", "python", f"{platform.python_version()} on {platform.platform()}")]
+    for package in PACKAGES:
+        try:
+            found.append(Finding("package", package, importlib.metadata.version(package)))
+        except importlib.metadata.PackageNotFoundError:
+            found.append(Finding("package", package, "missing: install docqa again", is_bad=True))
+    return found
+
+
+def settings(config: Config) -> list[Finding]:
+    """Return each effective setting and where it comes from."""
+    return [
+        Finding("setting", name, f"{value}  ({origin})")
+        for name, (value, origin) in config.values().items()
+    ]
+
+
+def library(config: Config) -> list[Finding]:
+    """Return where the library is and whether it can be written."""
+    paths = LibraryPaths(config.library.dir)
+    if not paths.database.exists():
+        return [Finding("library", str(paths.root), "not there yet: `docqa add` makes it")]
+    n_bytes = sum(file.stat().st_size for file in paths.root.rglob("*") if file.is_file())
+    return [Finding("library", str(paths.root), f"{n_bytes / 1e6:.1f} MB")]
+
+
+def ocr() -> list[Finding]:
+    """Return whether scanned pages can be read."""
+    from docqa.parse.ocr import find_tessdata
+
+    folder: Path | None = find_tessdata()
+    if folder is None:
+        return [
+            Finding(
+                "ocr",
+                "tesseract",
+                "not found: scanned pages are reported as not read (install tesseract-ocr)",
+            )
+        ]
+    return [Finding("ocr", "tesseract", f"language data in {folder}")]
+
+
+def failed(topic: str, name: str, error: DocqaError) -> Finding:
+    """Return an error as a finding."""
+    return Finding(topic, name, str(error), is_bad=True)

@@ -1,0 +1,300 @@
+"""The application service: one library, its indexes and models, behind a dozen verbs.
+
+Front ends talk to this and to the records, nothing else. The core is synchronous: `sync` and `ask`
+are generators of events; stopping is to stop iterating. Models are loaded when first needed, the
+language model in a thread beside retrieval, so that neither waits for the other.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import threading
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO
+
+from docqa import pack, prompts
+from docqa.answer import Draft, generate_answer
+from docqa.config import Config
+from docqa.events import (
+    Answered,
+    AnswerText,
+    AskEvent,
+    Packed,
+    PrefillProgress,
+    Retrieved,
+    SyncEvent,
+)
+from docqa.library import Library
+from docqa.protocols import Engine, Reranker
+from docqa.retrieve import Retrieval, retrieve
+from docqa.scan_answer import answer_by_scan
+from docqa.types import (
+    Answer,
+    AnswerKind,
+    Candidate,
+    Chunk,
+    Document,
+    FileReport,
+    Scope,
+    State,
+    Usage,
+)
+
+MAX_STDIN_BYTES = 16 * 2**30
+
+_WHOLE_DOCUMENT = re.compile(
+    r"\b(summar(y|ise|ize|ising|izing)|overview|everything|whole (document|report|manual|contract)|"
+    r"entire (document|report|manual|contract)|main (points|ideas|topics)|key (points|takeaways))\b"
+    r"|\bcompare all\b",
+    re.IGNORECASE,
+)
+ONLY_PASSAGES = "only the passages listed were read, not the whole document"
+
+
+@dataclass(frozen=True, slots=True)
+class AskOptions:
+    """What a question or search is limited to. No paths: the whole library."""
+
+    paths: tuple[Path, ...] = ()
+    since: float | None = None  # UTC seconds
+    until: float | None = None
+    levels: frozenset[str] | None = None
+
+
+class Workspace:
+    """A library with the models that read it. Close it, or use it as a context manager."""
+
+    def __init__(
+        self,
+        library: Library,
+        config: Config,
+        *,
+        open_engine: Callable[[], Engine],
+        open_reranker: Callable[[], Reranker | None],
+    ) -> None:
+        self.library = library
+        self.config = config
+        self._open_engine = open_engine
+        self._open_reranker = open_reranker
+        self._threads = ThreadPoolExecutor(1, "engine-start")
+        self._engine: Future[Engine] | None = None
+
+    def __enter__(self) -> Workspace:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Free models and files. What was committed stays."""
+        if self._engine is not None and not self._engine.cancel():
+            if self._engine.exception() is None:
+                self._engine.result().close()
+            self._engine = None
+        self._threads.shutdown()
+        self.library.close()
+
+    # Documents
+
+    def sync(
+        self,
+        paths: Sequence[Path],
+        *,
+        password: str | None = None,
+        cancel: threading.Event | None = None,
+    ) -> Iterator[SyncEvent]:
+        """Bring the library up to date with files and folders; see `docqa.ingest`."""
+        yield from self.library.sync(paths, password=password, cancel=cancel)
+
+    def remove(self, paths: Sequence[Path]) -> tuple[FileReport, ...]:
+        """Purge documents under `paths` and everything derived from them."""
+        return self.library.remove(paths)
+
+    def roots(self) -> list[Path]:
+        """Return the paths that were added: what `docqa sync` looks at."""
+        return self.library.roots()
+
+    def documents(self) -> list[Document]:
+        """Return the documents of the library, by path."""
+        return self.library.store.documents()
+
+    def reports(self) -> list[FileReport]:
+        """Return one report a document: `docqa list`."""
+        return [
+            FileReport(
+                path=document.path,
+                state=document.state,
+                n_pages=document.n_pages,
+                n_lines=document.n_lines,
+                n_chunks=document.n_chunks,
+                error=document.error,
+                warnings=document.warnings,
+            )
+            for document in self.documents()
+        ]
+
+    @contextmanager
+    def spooled(self, stream: BinaryIO) -> Iterator[Path]:
+        """Copy `stream` (standard input) to a file for one question; it is purged afterwards."""
+        folder = self.library.paths.root / "spool"
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / f"stdin-{uuid.uuid4().hex}.log"
+        try:
+            with path.open("xb") as file:
+                shutil.copyfileobj(stream, file)
+            yield path
+        finally:
+            path.unlink(missing_ok=True)
+            self.library.remove([path])
+
+    # Questions
+
+    def warm_up(self) -> None:
+        """Begin to load the language model in the background."""
+        if self._engine is None:
+            self._engine = self._threads.submit(self._open_engine)
+
+    @property
+    def engine(self) -> Engine:
+        """The language model, loaded now if it was not.
+
+        Raises:
+            ModelError: it cannot be loaded; the next call tries again.
+        """
+        self.warm_up()
+        assert self._engine is not None
+        try:
+            return self._engine.result()
+        except BaseException:
+            self._engine = None
+            raise
+
+    @cached_property
+    def reranker(self) -> Reranker | None:
+        """The reranker, loaded at its first use."""
+        return self._open_reranker()
+
+    def search(
+        self, query: str, k: int, options: AskOptions = AskOptions(), *, is_reranked: bool = True
+    ) -> list[Candidate]:
+        """Return the `k` best passages for `query`, best first; those below the threshold too."""
+        found = self._retrieve(query, self.scope(options), is_reranked=is_reranked)
+        return list(found.candidates[:k])
+
+    def ask(
+        self,
+        question: str,
+        options: AskOptions = AskOptions(),
+        *,
+        cancel: threading.Event | None = None,
+    ) -> Iterator[AskEvent]:
+        """Answer `question`: yields Retrieved, Packed, progress, checked text, and Answered last.
+
+        Raises:
+            ModelError: the language model is missing or died; retrieval still works.
+            LibraryError: the library cannot be read.
+        """
+        scope = self.scope(options)
+        scanned = answer_by_scan(question, self.library, scope)
+        if scanned is not None:
+            yield AnswerText(scanned.text)
+            yield Answered(scanned)
+            return
+        self.warm_up()
+        found = self._retrieve(question, scope)
+        yield Retrieved(question, found.candidates, found.retrieve_s, found.rerank_s)
+        usage = Usage(retrieve_s=found.retrieve_s, rerank_s=found.rerank_s)
+        notes = (ONLY_PASSAGES,) if _WHOLE_DOCUMENT.search(question) else ()
+        if not found.kept:
+            yield Answered(self._not_found(question, found, usage))
+            return
+        prompt = pack.pack(
+            question, found.candidates, engine=self.engine, settings=self.config.answer
+        )
+        yield Packed(prompt)
+        draft: Draft | None = None
+        for event in generate_answer(
+            question,
+            prompt,
+            self.engine,
+            self.config.answer,
+            quote_score=self._quote_score(),
+            cancel=cancel,
+        ):
+            if isinstance(event, PrefillProgress | AnswerText):
+                yield event
+            else:
+                draft = event
+        assert draft is not None
+        usage = replace(draft.usage, retrieve_s=found.retrieve_s, rerank_s=found.rerank_s)
+        yield Answered(
+            Answer(
+                question=question,
+                query=question,
+                found=draft.kind is not AnswerKind.NOT_FOUND,
+                kind=draft.kind,
+                text=draft.text,
+                citations=draft.citations,
+                evidence=prompt.evidence,
+                usage=usage,
+                engine=self.engine.info,
+                notes=(*draft.notes, *notes),
+            )
+        )
+
+    def scope(self, options: AskOptions) -> Scope:
+        """Return what `options` limit a search to, paths resolved to documents."""
+        doc_ids: frozenset[int] | None = None
+        if options.paths:
+            wanted = [path.absolute() for path in options.paths]
+            doc_ids = frozenset(
+                document.doc_id
+                for document in self.documents()
+                if any(Path(document.path).is_relative_to(path) for path in wanted)
+            )
+        return Scope(doc_ids, options.since, options.until, options.levels)
+
+    def _retrieve(self, question: str, scope: Scope, *, is_reranked: bool = True) -> Retrieval:
+        return retrieve(
+            question,
+            lexical=self.library.lexical,
+            dense=self.library.dense,
+            load=self._load,
+            reranker=self.reranker if is_reranked else None,
+            scope=scope,
+            settings=self.config.retrieve,
+        )
+
+    def _load(self, chunk_ids: Sequence[int]) -> list[tuple[Chunk, Document]]:
+        chunks = self.library.store.chunks(chunk_ids)
+        documents = {d.doc_id: d for d in self.documents() if d.state is not State.REMOVED}
+        return [(c, documents[c.span.doc_id]) for c in chunks if c.span.doc_id in documents]
+
+    def _quote_score(self) -> float:
+        return self.reranker.threshold if self.reranker is not None else 0.0
+
+    def _not_found(self, question: str, found: Retrieval, usage: Usage) -> Answer:
+        return Answer(
+            question=question,
+            query=question,
+            found=False,
+            kind=AnswerKind.NOT_FOUND,
+            text=prompts.NOT_FOUND,
+            citations=(),
+            evidence=pack.nearest(found.candidates),
+            usage=usage,
+            engine=None,
+        )
