@@ -18,6 +18,7 @@ from docqa.wording import content_words, numbers, sentences
 MIN_COVERAGE = 0.75  # of the claim's new content words, within the quoted sentences
 MAX_QUOTE_SENTENCES = 3
 MAX_QUOTE_CHARS = 600
+SENTENCE_PRICE = 0.2  # a further sentence must bring this share of the words looked for
 
 _MARKER = re.compile(r"\s*\[(\d{1,4})(?:\s*[,;]\s*(\d{1,4}))*\]")
 
@@ -61,7 +62,7 @@ def _support_in(claim: str, question: str, evidence: Evidence) -> Support | None
         return None
     best: Support | None = None
     best_key = (0.0, 0.0, 0)
-    for start, end in windows(text):
+    for start, end, n_sentences in windows(text):
         words = set(content_words(text[start:end]))
         added = _share(new, words)
         if added < MIN_COVERAGE or not _share(claimed, words):
@@ -69,7 +70,8 @@ def _support_in(claim: str, question: str, evidence: Evidence) -> Support | None
         if not numbers(claim) - numbers(question) <= numbers(text[start:end]):
             continue
         literal = 1.0 if claim.strip(" .") in text[start:end] else 0.0
-        key = (added + literal, _share([*claimed, *known], words), start - end)
+        context = _share([*claimed, *known], words) - SENTENCE_PRICE * (n_sentences - 1)
+        key = (added + literal, context, start - end)
         if best is None or key > best_key:
             best, best_key = Support(evidence, start, end, added), key
     # A claim that only repeats the question must be in the passage as a whole.
@@ -82,15 +84,15 @@ def _share(wanted: Sequence[str], there: set[str]) -> float:
     return sum(word in there for word in wanted) / len(wanted) if wanted else 1.0
 
 
-def windows(text: str) -> list[tuple[int, int]]:
-    """Return the ranges of one to MAX_QUOTE_SENTENCES adjacent sentences, short ones first."""
+def windows(text: str) -> list[tuple[int, int, int]]:
+    """Return (start, end, n) of each run of n = 1 … MAX_QUOTE_SENTENCES adjacent sentences."""
     spans = list(sentences(text))
     found = []
     for n in range(1, MAX_QUOTE_SENTENCES + 1):
         for i in range(len(spans) - n + 1):
             start, end = spans[i][0], spans[i + n - 1][1]
             if n == 1 or end - start <= MAX_QUOTE_CHARS:
-                found.append((start, end))
+                found.append((start, end, n))
     return found
 
 

@@ -1,0 +1,75 @@
+from docqa.answer import UNSUPPORTED, Draft, generate_answer
+from docqa.config import AnswerConfig
+from docqa.events import AnswerText
+from docqa.prompts import NOT_FOUND
+from docqa.types import AnswerKind, PackedPrompt
+from tests.docqa.make import evidence
+from tests.fakes import ScriptedEngine
+
+TEXT = "The casing bolts are tightened to 45 Nm. The cover bolts take 25 Nm."
+QUESTION = "What torque do the casing bolts need?"
+
+
+def run(reply, sources=None, question=QUESTION, max_tokens=160, quote_score=0.5):
+    sources = (evidence(TEXT),) if sources is None else sources
+    prompt = PackedPrompt((), (1, 2, 3), tuple(sources), ())
+    engine = ScriptedEngine([reply])
+    events = list(
+        generate_answer(
+            question, prompt, engine, AnswerConfig(max_tokens=max_tokens), quote_score=quote_score
+        )
+    )
+    draft = events[-1]
+    assert isinstance(draft, Draft)
+    shown = "".join(e.text for e in events if isinstance(e, AnswerText))
+    return draft, shown
+
+
+def test_a_supported_answer_is_cited_with_its_sentence():
+    draft, shown = run("The casing bolts need 45 Nm [1].")
+    assert draft.kind is AnswerKind.MODEL
+    assert shown == draft.text == "The casing bolts need 45 Nm. [1]"
+    assert draft.citations[0].quote == "The casing bolts are tightened to 45 Nm."
+    assert draft.usage.generated_tokens > 0
+
+
+def test_a_missing_or_invented_marker_is_replaced_by_the_true_one():
+    assert run("45 Nm")[1] == "45 Nm [1]"
+    assert run("45 Nm [7]")[1] == "45 Nm [1]"
+
+
+def test_what_no_source_supports_is_not_shown():
+    draft, shown = run("The casing bolts need 45 Nm. They are made of gold. [1]")
+    assert shown == "The casing bolts need 45 Nm. [1]"
+    assert draft.notes
+
+
+def test_nothing_supported_becomes_a_labelled_quote():
+    draft, shown = run("The casing bolts need 90 Nm. [1]")
+    assert draft.kind is AnswerKind.QUOTE
+    assert draft.notes == (UNSUPPORTED,)
+    assert shown == "“The casing bolts are tightened to 45 Nm.” [1]"
+
+
+def test_a_weak_source_is_no_quote():
+    draft, shown = run("The casing bolts need 90 Nm.", quote_score=0.95)
+    assert draft.kind is AnswerKind.NOT_FOUND and shown == ""
+
+
+def test_the_refusal_is_a_state():
+    draft, shown = run(NOT_FOUND)
+    assert draft.kind is AnswerKind.NOT_FOUND
+    assert shown == "" and draft.text == NOT_FOUND
+
+
+def test_a_tail_that_was_cut_off_is_not_shown_after_a_whole_sentence():
+    draft, _ = run("The casing bolts need 45 Nm [1]. The cover bolts take 25", max_tokens=20)
+    assert draft.text == "The casing bolts need 45 Nm. [1]"
+
+
+def test_a_repeated_sentence_is_shown_once():
+    assert run("It is 45 Nm. It is 45 Nm. It is 45 Nm.")[1] == "It is 45 Nm. [1]"
+
+
+def test_an_empty_reply_is_no_answer_of_the_model():
+    assert run("")[0].kind is AnswerKind.QUOTE

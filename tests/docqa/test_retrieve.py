@@ -1,0 +1,80 @@
+from dataclasses import replace
+
+from docqa import retrieve as r
+from docqa.config import RetrieveConfig
+from docqa.types import Document, Hit, Kind, Scope, State
+from tests.docqa.make import chunk
+from tests.fakes import OverlapReranker
+
+
+class FixedIndex:
+    def __init__(self, *ids):
+        self.ids = ids
+
+    def add(self, chunks):
+        raise AssertionError
+
+    def remove(self, doc_id):
+        raise AssertionError
+
+    def search(self, query, k, scope):
+        return [Hit(i, 1.0 / n) for n, i in enumerate(self.ids[:k], 1)]
+
+
+DOCUMENT = Document(1, "/docs/pump.pdf", "0", Kind.PDF, "Pump", 1, 2_000_000_000, State.INDEXED, 9)
+
+
+def load(texts):
+    return lambda ids: [(chunk(texts[i], chunk_id=i), DOCUMENT) for i in ids if i in texts]
+
+
+def test_fusion_equals_the_formula_and_ties_go_by_id():
+    fused = r.reciprocal_rank_fusion([[Hit(1, 9), Hit(2, 8)], [Hit(2, 1), Hit(3, 0)]], 60)
+    assert fused == {1: 1 / 61, 2: 1 / 62 + 1 / 61, 3: 1 / 62}
+
+
+def run(question, lexical, dense, texts, reranker=None, **settings):
+    return r.retrieve(
+        question,
+        lexical=FixedIndex(*lexical) if lexical is not None else None,
+        dense=FixedIndex(*dense) if dense is not None else None,
+        load=load(texts),
+        reranker=reranker,
+        scope=Scope(),
+        settings=replace(RetrieveConfig(), **settings),
+    )
+
+
+def test_ranks_of_both_indexes_are_kept():
+    found = run("q", [1, 2], [2], {1: "a", 2: "b"}).candidates
+    assert [(c.chunk.chunk_id, c.lexical_rank, c.dense_rank) for c in found] == [
+        (2, 2, 1),
+        (1, 1, None),
+    ]
+    assert found[0].path == "/docs/pump.pdf" and found[0].modified_s == 2.0
+
+
+def test_one_index_alone_works_and_gone_chunks_are_left_out():
+    assert [c.chunk.chunk_id for c in run("q", [7, 1], None, {1: "a"}).candidates] == [1]
+
+
+def test_reranking_orders_and_cuts():
+    texts = {1: "nothing here", 2: "seal torque table", 3: "the seal"}
+    found = run("seal torque", [1, 2, 3], [], texts, OverlapReranker())
+    assert [c.chunk.chunk_id for c in found.kept] == [2, 3]
+    assert found.candidates[-1].dropped == r.NO_EVIDENCE
+    strict = run("seal torque", [1, 2, 3], [], texts, OverlapReranker(), min_relevance=0.9)
+    assert [c.chunk.chunk_id for c in strict.kept] == [2]
+
+
+def test_only_the_first_are_reranked_and_the_rest_says_so():
+    texts = {1: "seal torque", 2: "seal torque again"}
+    found = run("seal torque", [1, 2], [], texts, OverlapReranker(), n_rerank=1)
+    assert [c.dropped for c in found.candidates] == [None, r.NOT_RERANKED]
+
+
+def test_copies_are_dropped_but_short_rows_are_not():
+    long = "the mechanical seal must be replaced after two thousand hours of continuous operation"
+    texts = {1: long, 2: long + ".", 3: "A | 1", 4: "A | 1"}
+    found = run("seal", [1, 2, 3, 4], [], texts)
+    assert [c.dropped for c in found.candidates] == [None, r.DUPLICATE, None, None]

@@ -1,0 +1,70 @@
+import pytest
+
+from docqa.support import best_sentence, cite, find_support, markers_in, without_markers
+from tests.docqa.make import evidence
+
+TEXT = (
+    "The casing bolts are tightened to 45 Nm in a cross pattern. The cover bolts take 25 Nm. "
+    "Replace the seal after 2,000 hours of operation."
+)
+
+
+def quote(claim, question, *sources):
+    support = find_support(claim, question, sources or (evidence(TEXT),))
+    return None if support is None else support.evidence.chunk.text[support.start : support.end]
+
+
+@pytest.mark.parametrize(
+    ("claim", "expected"),
+    [
+        ("45 Nm", "The casing bolts are tightened to 45 Nm in a cross pattern."),
+        ("The cover bolts take 25 Nm.", "The cover bolts take 25 Nm."),
+        (
+            "The seal is replaced after 2000 hours.",
+            "Replace the seal after 2,000 hours of operation.",
+        ),
+        ("46 Nm", None),
+        ("The casing bolts are made of titanium.", None),
+        ("The bolts take 25 Nm after 3000 hours.", None),
+    ],
+)
+def test_a_claim_is_quoted_or_not_supported(claim, expected):
+    assert quote(claim, "What torque do the casing bolts need?") == expected
+
+
+def test_repeating_the_question_proves_nothing_that_is_not_there():
+    assert (
+        quote("The impeller bolts need torque.", "What torque do the impeller bolts need?") is None
+    )
+
+
+def test_the_marker_does_not_matter_where_the_words_stand():
+    other = evidence("Nothing of the kind.", marker=2)
+    support = find_support("45 Nm", "What torque?", (other, evidence(TEXT)))
+    assert support is not None and support.evidence.marker == 1
+
+
+def test_a_quote_that_crosses_a_page_has_both_pages():
+    crossing = evidence("One two three. Four five six.", page=7, breaks=((9, 8),), start=100)
+    citation = cite(crossing, 0, 14)
+    assert (citation.page, citation.page_last, citation.line) == (7, 8, None)
+    assert (citation.char_start, citation.char_end) == (100, 114)
+    assert cite(crossing, 15, 29).page == 8
+
+
+def test_lines_of_a_log_are_exact():
+    log = evidence("a\nb\nc\nd", line=41)
+    citation = cite(log, 4, 7)
+    assert (citation.line, citation.line_last, citation.page) == (43, 44, None)
+
+
+def test_markers():
+    assert markers_in("So it is [2][1], and [3, 4] too [2].") == [2, 1, 3, 4]
+    assert without_markers("So it is [2].") == "So it is."
+    assert markers_in("array[0] and [x]") == [0]
+
+
+def test_the_sentence_of_the_reader_wins():
+    marked = evidence(TEXT)
+    start, end = best_sentence("How often is the seal replaced?", marked)
+    assert TEXT[start:end].startswith("Replace the seal")
