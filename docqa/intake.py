@@ -1,0 +1,186 @@
+"""One document on its way into the store: chunks stream in, and all of it appears at once.
+
+A short document is written and published in one transaction. A long one (a 2 GB log has half a
+million chunks) is staged in many short ones, so that memory and the write-ahead log stay small and
+others can write in between; staged rows are seen by nobody. Publishing is one small transaction
+either way: the new content becomes live, the old one dies, the change log tells the indexes.
+Without `publish` nothing of it remains.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+
+from docqa.migrations import LIVE, STAGED
+from docqa.purge import discard_staged, purge, retire
+from docqa.records import (
+    Codec,
+    FileStamp,
+    chunk_values,
+    passage_hash,
+    path_bytes,
+    priority,
+    text_values,
+)
+from docqa.store import Store
+from docqa.types import Chunk, DocumentInfo, Kind, PageInfo, State
+
+STAGE_CHUNKS = 1_000
+STAGE_CHARS = 4_000_000
+CACHED_PASSAGES = 50_000  # hash → id of the passages of this document; log templates repeat
+
+_DOCUMENT = (
+    "INSERT INTO documents (life, sha256, n_bytes, mtime_ns, inode, device, checked_ns, parser, "
+    f"kind, title, state) VALUES ({STAGED}, ?, ?, ?, ?, ?, ?, ?, 'text', '', 'failed')"
+)
+_CHUNK = (
+    'INSERT INTO chunks (doc_id, ordinal, start, "end", unit, first, last, kind, n_tokens, '
+    "time_first, time_last, level_mask, passage_id) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+)
+
+
+class Intake:
+    """Use as a context manager, under the store's write lock, for one document."""
+
+    def __init__(self, store: Store, stamp: FileStamp, parser: str) -> None:
+        self._store = store
+        self._stamp = stamp
+        self._parser = parser
+        self._codec = Codec()
+        self._chunks: list[Chunk] = []
+        self._pages: list[PageInfo] = []
+        self._n_chars = 0
+        self._doc_id: int | None = None  # once something is staged
+        self._passages: dict[bytes, int] = {}
+        self._is_published = False
+        self.n_chunks = 0
+
+    def __enter__(self) -> Intake:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._doc_id is not None and not self._is_published:
+            discard_staged(self._store.db)
+
+    def add(self, chunk: Chunk) -> None:
+        """Take the next chunk; `chunk_id` and `span.doc_id` are given by the store."""
+        self._chunks.append(chunk)
+        self.n_chunks += 1
+        self._n_chars += len(chunk.text)
+        if len(self._chunks) >= STAGE_CHUNKS or self._n_chars >= STAGE_CHARS:
+            with self._store.db.write() as connection:
+                self._write(connection)
+
+    def add_page(self, page: PageInfo) -> None:
+        """Take what is known of a page."""
+        self._pages.append(page)
+
+    def publish(self, info: DocumentInfo, state: State, error: str | None = None) -> int:
+        """Make the document live in place of what was at its path; return its id."""
+        with self._store.db.write() as connection:
+            self._write(connection)
+            old = connection.execute(
+                "SELECT doc_id FROM documents WHERE path = ?", (path_bytes(self._stamp.path),)
+            ).fetchone()
+            if old:
+                retire(connection, old[0])
+            connection.execute(
+                f"UPDATE documents SET path = ?, life = {LIVE}, kind = ?, title = ?, state = ?, "
+                "n_pages = ?, n_lines = ?, n_chunks = ?, error = ?, warnings = ?, encoding = ? "
+                f"WHERE doc_id = ? AND life = {STAGED}",
+                (
+                    path_bytes(self._stamp.path),
+                    info.kind.value,
+                    info.title,
+                    state.value,
+                    info.n_pages,
+                    info.n_lines,
+                    self.n_chunks,
+                    error,
+                    json.dumps(info.warnings),
+                    info.encoding,
+                    self._doc_id,
+                ),
+            )
+            connection.execute(
+                "INSERT INTO changes (op, doc_id) VALUES ('add', ?)", (self._doc_id,)
+            )
+        self._is_published = True
+        if old:
+            purge(self._store.db)
+        assert self._doc_id is not None
+        return self._doc_id
+
+    def _write(self, connection: sqlite3.Connection) -> None:
+        """Move what is buffered into the open transaction."""
+        doc_id = self._doc_id
+        if doc_id is None:
+            doc_id = _insert_document(connection, self._stamp, self._parser)
+        for chunk in self._chunks:
+            passage_id = self._passage(connection, chunk)
+            chunk_id = connection.execute(_CHUNK, chunk_values(chunk, doc_id, passage_id)).lastrowid
+            connection.execute(
+                "INSERT INTO texts VALUES (?, ?, ?, ?, ?)",
+                (chunk_id, *text_values(chunk, self._codec)),
+            )
+        connection.executemany(
+            "INSERT OR REPLACE INTO pages (doc_id, page, label, state, n_chars, reason) "
+            "VALUES (?, ?, ?, ?, ?, ?)",
+            [(doc_id, p.page, p.label, p.state.value, p.n_chars, p.reason) for p in self._pages],
+        )
+        self._doc_id = doc_id
+        self._chunks.clear()
+        self._pages.clear()
+        self._n_chars = 0
+
+    def _passage(self, connection: sqlite3.Connection, chunk: Chunk) -> int:
+        """Return the id of the chunk's passage, made where it is new."""
+        key = passage_hash(chunk.embed_text)
+        known = self._passages.get(key)
+        if known is not None:
+            return known
+        rank = priority(chunk)
+        row = connection.execute(
+            "SELECT passage_id, priority FROM passages WHERE hash = ?", (key,)
+        ).fetchone()
+        if row is None:
+            cursor = connection.execute(
+                "INSERT INTO passages (hash, priority, text) VALUES (?, ?, ?)",
+                (key, rank, self._codec.pack(chunk.embed_text)),
+            )
+            passage_id = int(cursor.lastrowid or 0)
+        else:
+            passage_id = int(row[0])
+            if rank < row[1]:
+                connection.execute(
+                    "UPDATE passages SET priority = ? WHERE passage_id = ?", (rank, passage_id)
+                )
+        if len(self._passages) >= CACHED_PASSAGES:
+            self._passages.clear()
+        self._passages[key] = passage_id
+        return passage_id
+
+
+def record_failure(
+    store: Store, stamp: FileStamp, parser: str, kind: Kind, state: State, error: str
+) -> int:
+    """Put a document without content in place of what was at the path; return its id."""
+    with Intake(store, stamp, parser) as intake:
+        return intake.publish(DocumentInfo(kind, stamp.path), state, error)
+
+
+def _insert_document(connection: sqlite3.Connection, stamp: FileStamp, parser: str) -> int:
+    cursor = connection.execute(
+        _DOCUMENT,
+        (
+            stamp.sha256,
+            stamp.n_bytes,
+            stamp.mtime_ns,
+            stamp.inode,
+            stamp.device,
+            stamp.checked_ns,
+            parser,
+        ),
+    )
+    return int(cursor.lastrowid or 0)

@@ -1,0 +1,105 @@
+"""One writer at a time: an advisory lock on a file, held for one document and never across two.
+
+Two files make it fair. Whoever wants the lock first takes the gate and keeps it while it waits, so
+a process that indexes 10,000 files lets the other one in after the file it is at.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from docqa.errors import LibraryBusy, LibraryError
+
+POLL_S = 0.02
+
+
+class WriteLock:
+    """The lock of one library. Threads exclude each other as processes do; not re-entrant."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._gate = path.with_name(path.name + ".gate")
+
+    @contextmanager
+    def held(
+        self, timeout_s: float, is_cancelled: Callable[[], bool] = lambda: False
+    ) -> Iterator[None]:
+        """Hold the lock.
+
+        Raises:
+            LibraryBusy: another process holds it for longer than `timeout_s`, or `is_cancelled`.
+            LibraryError: the lock file cannot be made (a read-only library).
+        """
+        deadline = time.monotonic() + timeout_s
+        gate = self._open(self._gate)
+        try:
+            self._wait(gate, deadline, is_cancelled)
+            lock = self._open(self._path)
+            try:
+                self._wait(lock, deadline, is_cancelled)
+                os.close(gate)
+                gate = -1
+                os.ftruncate(lock, 0)
+                os.pwrite(lock, str(os.getpid()).encode(), 0) if hasattr(os, "pwrite") else None
+                yield
+            finally:
+                os.close(lock)  # releases it
+        finally:
+            if gate >= 0:
+                os.close(gate)
+
+    def holder(self) -> int | None:
+        """Return the process id written by the last holder, for a message."""
+        try:
+            return int(self._path.read_bytes()[:20])
+        except (OSError, ValueError):
+            return None
+
+    def _open(self, path: Path) -> int:
+        try:
+            return os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o600)
+        except OSError as error:
+            raise LibraryError(
+                f"{path.parent}: the library cannot be written ({error.strerror}); "
+                "questions still work, adding files does not. Check the folder's permissions."
+            ) from error
+
+    def _wait(self, descriptor: int, deadline: float, is_cancelled: Callable[[], bool]) -> None:
+        while not _try_lock(descriptor):
+            if is_cancelled() or time.monotonic() >= deadline:
+                holder = self.holder()
+                who = f"process {holder}" if holder else "another process"
+                raise LibraryBusy(
+                    f"{self._path.parent}: {who} is writing to this library; "
+                    "wait until it is done, or stop it, and repeat the command."
+                )
+            threading.Event().wait(POLL_S)
+
+
+if sys.platform == "win32":
+
+    def _try_lock(descriptor: int) -> bool:
+        import msvcrt
+
+        os.lseek(descriptor, 1 << 30, os.SEEK_SET)  # beyond the text, so that it stays readable
+        try:
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+        except OSError:
+            return False
+        return True
+else:
+
+    def _try_lock(descriptor: int) -> bool:
+        import fcntl
+
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True

@@ -1,0 +1,122 @@
+"""The schema of the library, as numbered steps. One transaction a step, never edited once released.
+
+`documents.doc_id` names one *content* of a file, not the file: when a file changes, its new content
+gets a new id and the old one dies, so that whatever is derived from a document (index entries, KV,
+answers) can never be taken for that of another content.
+
+Life of a document: staged (being written, seen by nobody) -> live -> dead (seen by nobody, its rows
+go in batches). Publishing flips staged -> live and the predecessor to dead in one transaction.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import uuid
+from collections.abc import Callable
+
+APPLICATION_ID = 0x646F6371  # "docq"
+
+STAGED, LIVE, DEAD = 0, 1, 2
+
+
+def m001_initial(connection: sqlite3.Connection) -> None:
+    """Documents, pages, chunks, passages, vectors, the change log, settings and roots."""
+    for statement in _M001:
+        connection.execute(statement)
+    connection.execute("INSERT INTO settings VALUES ('library_id', ?)", (uuid.uuid4().hex,))
+
+
+_M001 = (
+    "CREATE TABLE settings (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID",
+    # Folders and files that the user added; sync without arguments looks at these.
+    """CREATE TABLE roots (
+        path BLOB PRIMARY KEY, is_watched INTEGER NOT NULL DEFAULT 0,
+        include TEXT NOT NULL DEFAULT '[]', exclude TEXT NOT NULL DEFAULT '[]'
+    ) STRICT, WITHOUT ROWID""",
+    # Paths are bytes: a file name need not be valid in any encoding.
+    """CREATE TABLE documents (
+        doc_id INTEGER PRIMARY KEY AUTOINCREMENT,
+        path BLOB UNIQUE, life INTEGER NOT NULL, sha256 BLOB,
+        kind TEXT NOT NULL, title TEXT NOT NULL,
+        n_bytes INTEGER NOT NULL, mtime_ns INTEGER NOT NULL,
+        inode INTEGER NOT NULL, device INTEGER NOT NULL, checked_ns INTEGER NOT NULL,
+        state TEXT NOT NULL, n_pages INTEGER, n_lines INTEGER, n_chunks INTEGER NOT NULL DEFAULT 0,
+        error TEXT, warnings TEXT NOT NULL DEFAULT '[]', encoding TEXT, parser TEXT NOT NULL,
+        CHECK ((life = 1) = (path IS NOT NULL))
+    ) STRICT""",
+    "CREATE INDEX documents_by_content ON documents (sha256) WHERE life = 1",
+    "CREATE INDEX documents_by_life ON documents (life) WHERE life != 1",
+    """CREATE TABLE pages (
+        doc_id INTEGER NOT NULL REFERENCES documents ON DELETE CASCADE,
+        page INTEGER NOT NULL, label TEXT, state TEXT NOT NULL, n_chars INTEGER NOT NULL,
+        reason TEXT, PRIMARY KEY (doc_id, page)
+    ) STRICT, WITHOUT ROWID""",
+    # A passage is a distinct embed_text: what is embedded once however often it occurs.
+    """CREATE TABLE passages (
+        passage_id INTEGER PRIMARY KEY AUTOINCREMENT,
+        hash BLOB NOT NULL UNIQUE, priority INTEGER NOT NULL, text BLOB NOT NULL
+    ) STRICT""",
+    "CREATE INDEX passages_by_priority ON passages (priority, passage_id)",
+    # Narrow on purpose: filters read this table, the text of 500,000 chunks is in the next one.
+    """CREATE TABLE chunks (
+        chunk_id INTEGER PRIMARY KEY AUTOINCREMENT,
+        doc_id INTEGER NOT NULL REFERENCES documents ON DELETE CASCADE,
+        ordinal INTEGER NOT NULL, start INTEGER NOT NULL, "end" INTEGER NOT NULL,
+        unit TEXT NOT NULL, first INTEGER NOT NULL, last INTEGER NOT NULL,
+        kind TEXT NOT NULL, n_tokens INTEGER NOT NULL, time_first REAL, time_last REAL,
+        level_mask INTEGER NOT NULL, passage_id INTEGER NOT NULL REFERENCES passages,
+        UNIQUE (doc_id, ordinal)
+    ) STRICT""",
+    """CREATE INDEX chunks_by_passage
+        ON chunks (passage_id, doc_id, time_first, time_last, level_mask)""",
+    """CREATE TABLE texts (
+        chunk_id INTEGER PRIMARY KEY REFERENCES chunks ON DELETE CASCADE,
+        text BLOB NOT NULL, headings TEXT, breaks TEXT, levels TEXT
+    ) STRICT""",
+    """CREATE TABLE embedders (
+        embedder_id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, dim INTEGER NOT NULL
+    ) STRICT""",
+    # seq orders the additions, so that a vector index catches up from the last it holds.
+    """CREATE TABLE vectors (
+        seq INTEGER PRIMARY KEY AUTOINCREMENT,
+        embedder_id INTEGER NOT NULL REFERENCES embedders ON DELETE CASCADE,
+        passage_id INTEGER NOT NULL REFERENCES passages ON DELETE CASCADE,
+        vector BLOB NOT NULL, UNIQUE (embedder_id, passage_id)
+    ) STRICT""",
+    "CREATE INDEX vectors_by_passage ON vectors (passage_id)",
+    "CREATE TABLE passage_removals (seq INTEGER PRIMARY KEY AUTOINCREMENT, "
+    "passage_id INTEGER NOT NULL) STRICT",
+    # What an index over documents has to do to catch up, in order.
+    """CREATE TABLE changes (
+        seq INTEGER PRIMARY KEY AUTOINCREMENT, op TEXT NOT NULL CHECK (op IN ('add', 'remove')),
+        doc_id INTEGER NOT NULL, since_ordinal INTEGER NOT NULL DEFAULT 0
+    ) STRICT""",
+    "CREATE INDEX changes_by_document ON changes (doc_id)",
+    # Contents that killed the parse worker.
+    """CREATE TABLE strikes (
+        sha256 BLOB NOT NULL, parser TEXT NOT NULL, n INTEGER NOT NULL, reason TEXT NOT NULL,
+        PRIMARY KEY (sha256, parser)
+    ) STRICT, WITHOUT ROWID""",
+)
+
+MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (m001_initial,)
+SCHEMA_VERSION = len(MIGRATIONS)
+
+
+def migrate(connection: sqlite3.Connection) -> None:
+    """Bring the schema to SCHEMA_VERSION. The caller holds the library's write lock."""
+    while True:
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            (version,) = connection.execute("PRAGMA user_version").fetchone()
+            if version >= SCHEMA_VERSION:
+                connection.execute("ROLLBACK")
+                return
+            MIGRATIONS[version](connection)
+            connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+            connection.execute(f"PRAGMA user_version = {version + 1}")
+            connection.execute("COMMIT")
+        except BaseException:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            raise
