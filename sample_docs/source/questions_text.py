@@ -1,0 +1,497 @@
+"""What is asked of the sample documents."""
+
+# ruff: noqa: E501 (a paragraph or question is one line here)
+
+from __future__ import annotations
+
+from functools import partial
+
+from source.questions import LOG, MANUAL, NOTE, PAPER, Asked
+
+manual = partial(Asked, file=MANUAL)
+log = partial(Asked, file=LOG)
+paper = partial(Asked, file=PAPER)
+note = partial(Asked, file=NOTE, kind="ocr")
+
+OF_MANUAL = [
+    manual(
+        "How many vanes does the impeller of the TWX 65 have?",
+        answers=("seven", "7"),
+        needles=("seven vanes on the TWX 65",),
+        kind="two-model",
+    ),
+    manual(
+        "mechanical seal diameter TWX 40",
+        answers=("28 mm",),
+        needles=("28 mm on the TWX 40",),
+        kind="two-model",
+    ),
+    manual(
+        "What is the largest share of glycol that may be pumped?",
+        answers=("40 %",),
+        needles=("up to 40 % glycol",),
+    ),
+    manual(
+        "Which torque do I use for the seal gland nuts on the TWX 65?",
+        answers=("17 Nm",),
+        needles=("Seal gland nuts M8 / M8 14 Nm 17 Nm",),
+        kind="table",
+    ),
+    manual(
+        "casing cover bolts torque TWX 40",
+        answers=("38 Nm",),
+        needles=("Casing cover bolts M10 / M12 38 Nm",),
+        kind="table",
+    ),
+    manual(
+        "Impeller nut tightening torque for the bigger pump, TWX 65?",
+        answers=("95 Nm",),
+        needles=("55 Nm 95 Nm",),
+        kind="table",
+    ),
+    manual(
+        "maximum working pressure of the TWX 65",
+        answers=("16 bar", "16"),
+        needles=("Maximum working pressure 10 16 bar",),
+        kind="table",
+    ),
+    manual(
+        "How often may the TWX 65 be started per hour at most?",
+        answers=("12",),
+        needles=("Maximum starts per hour 20 12",),
+        kind="table",
+    ),
+    manual(
+        "NPSH required TWX 40 at rated flow",
+        answers=("2.4 m", "2.4"),
+        needles=("NPSH required at rated flow 2.4 3.1",),
+        kind="table",
+    ),
+    manual(
+        "What does a TWX 65 weigh together with its motor?",
+        answers=("118 kg", "118"),
+        needles=("Mass with motor 64 118",),
+        kind="table",
+    ),
+    manual(
+        "What current do I set on the motor protection switch of the TWX 40?",
+        answers=("6.4 A", "6.4"),
+        needles=("Motor protection switch setting 6.4 15.0",),
+        kind="table",
+    ),
+    manual(
+        "At which temperature do the PTC thermistors in the winding trip?",
+        answers=("145 °C",),
+        needles=("trip at 145 °C",),
+    ),
+    manual(
+        "How long do I have to wait after switching off until the converter's capacitors are discharged?",
+        answers=("5 minutes",),
+        needles=("at least 5 minutes until the capacitors",),
+    ),
+    manual(
+        "How fast does dry running ruin the seal?",
+        answers=("20 seconds",),
+        needles=("within 20 seconds",),
+    ),
+    manual(
+        "fault E07 meaning",
+        answers=("Air in casing",),
+        needles=("E07 Air in casing",),
+        kind="table",
+    ),
+    manual(
+        "The display shows E13. What is wrong and what should I do?",
+        answers=("Replace the sensor", "Temperature sensor"),
+        needles=("E13 Temperature sensor", "Replace the sensor"),
+        kind="table",
+    ),
+    manual(
+        "What causes fault E06?",
+        answers=("Discharge pressure above the limit", "valve closed"),
+        needles=("E06 Seal chamber pressure high",),
+        kind="table",
+    ),
+    manual(
+        "which batery type does the TWM 2 need",
+        answers=("CR2477",),
+        needles=("battery type CR2477",),
+        kind="table",
+    ),
+    manual(
+        "Remedy when the bus times out (E20)?",
+        answers=("Check wiring", "termination 120 ohm"),
+        needles=("E20 Bus timeout",),
+        kind="table",
+    ),
+    manual(
+        "How long must the bypass of the resting pump be open at changeover?",
+        answers=("40 seconds",),
+        needles=(
+            "open the bypass of the pump that is to rest for exactly 40 seconds",
+            "its discharge side is closed, because otherwise",
+        ),
+        kind="page-break",
+        crosses=True,
+    ),
+    manual(
+        "Why must the bypass be opened before the discharge valve of the resting pump is closed?",
+        answers=("draws a vacuum", "pulls air through the seal"),
+        needles=("open the bypass of the pump that is to rest", "draws a vacuum when it cools"),
+        kind="page-break",
+        crosses=True,
+    ),
+    manual(
+        "After how many operating hours should two pumps sharing one duty be swapped?",
+        answers=("250",),
+        needles=("every 250 operating hours",),
+    ),
+    manual(
+        "vibration trip value TWX 65 at delivery",
+        answers=("9.0",),
+        needles=("Vibration trip in mm/s 7.1 9.0",),
+        kind="table",
+    ),
+    manual(
+        "What is parameter P06 set to on a TWX 40?",
+        answers=("0.3",),
+        needles=("P06 Dry-run pressure threshold in bar 0.3 0.4",),
+        kind="table",
+    ),
+    manual(
+        "Setting length of the seal for the TWX 40?",
+        answers=("42.5 mm",),
+        needles=("42.5 mm on the TWX 40",),
+        kind="two-model",
+    ),
+    manual(
+        "part number mechanical seal SiC/SiC for TWX 65",
+        answers=("TW-33233",),
+        needles=("Mechanical seal S2, SiC/SiC TW-33228 TW-33233",),
+        kind="table",
+    ),
+    manual(
+        "What is the article number of the two-year service kit for the TWX 40?",
+        answers=("TW-39402",),
+        needles=("TW-39402 for the TWX 40",),
+        kind="two-model",
+    ),
+    manual(
+        "Which grease is approved for the TWX 65, article number?",
+        answers=("TW-80114",),
+        needles=("approved grease is TW-80114",),
+    ),
+    manual(
+        "How much grease goes into the drive side bearing?",
+        answers=("11 g",),
+        needles=("Press in 11 g at the drive side",),
+    ),
+    manual(
+        "When is the wear ring of a TWX 65 due for replacement, what clearance?",
+        answers=("0.90 mm", "0.90"),
+        needles=("Limit for replacement 0.75 0.90",),
+        kind="table",
+    ),
+    manual(
+        "how often replace coupling element on the TWX 65",
+        answers=("12000 h", "12000"),
+        needles=("Replace coupling element 16000 h 12000 h",),
+        kind="table",
+    ),
+    manual(
+        "Which frequency range has to be blocked in the converter?",
+        answers=("37 Hz and 39 Hz", "37 Hz", "37"),
+        needles=("Between 37 Hz and 39 Hz",),
+    ),
+    manual(
+        "Anchor bolts for the TWX 65 foundation?",
+        answers=("M16 x 200",),
+        needles=("M16 x 200 for the TWX 65",),
+        kind="two-model",
+    ),
+    manual(
+        "What baud rate does the serial line of the monitoring unit use?",
+        answers=("19200",),
+        needles=("19200 baud",),
+        kind="table",
+    ),
+    manual(
+        "How many events can the monitoring unit store?",
+        answers=("512",),
+        needles=("last 512 events",),
+    ),
+    manual(
+        "What was changed in revision C of the manual?",
+        answers=("Resonance range of base frame F2 added", "Resonance range"),
+        needles=("Resonance range of base frame F2 added",),
+        kind="table",
+    ),
+    manual(
+        "To which temperature are new bearings heated before they are fitted?",
+        answers=("100 °C",),
+        needles=("Heat the new bearings to 100 °C",),
+    ),
+    manual(
+        "Permissible moment at the discharge nozzle of the TWX 65?",
+        answers=("290 Nm", "290"),
+        needles=("TWX 65 discharge DN 65 640 590 720 290",),
+        kind="table",
+    ),
+    manual(
+        "How long does the warranty last?",
+        answers=("24 months",),
+        needles=("warranty period is 24 months",),
+    ),
+    manual(
+        "Who is allowed to replace seals and bearings?",
+        answers=("TW-T2",),
+        needles=("Fitter with training course TW-T2",),
+        kind="table",
+    ),
+    manual(
+        "leakage allowed during the first eight hours",
+        answers=("5 ml",),
+        needles=("up to 5 ml per hour, are normal",),
+    ),
+    manual(
+        "What material is the TWX 40 impeller made of?",
+        answers=("Bronze CuSn10", "CuSn10"),
+        needles=("Impeller Bronze CuSn10",),
+        kind="table",
+    ),
+]
+
+OF_LOG = [
+    log(
+        "When did the first OutOfMemoryError occur?",
+        answers=("2026-03-12T09:47:33.918", "09:47:33"),
+        keys=("oom1",),
+        kind="log-first",
+    ),
+    log(
+        "time of the last OutOfMemoryError",
+        answers=("2026-03-12T10:31:09.731", "10:31:09"),
+        keys=("oom4",),
+        kind="log-last",
+    ),
+    log(
+        "How many times did an OutOfMemoryError happen?",
+        answers=("4",),
+        counted="OutOfMemoryError",
+        kind="log-count",
+    ),
+    log(
+        "How many ReservationTimeoutException stack traces are there?",
+        answers=("23",),
+        counted="ReservationTimeoutException",
+        kind="log-count",
+    ),
+    log(
+        "How many full GC pauses did inventory report?",
+        answers=("9",),
+        counted="GC pause",
+        kind="log-count",
+    ),
+    log(
+        "How many failed logins were there for svc-report?",
+        answers=("14",),
+        counted="login failed for svc-report",
+        kind="log-count",
+    ),
+    log(
+        "Which configuration change did ops-3 apply?",
+        answers=("CHG-20417",),
+        keys=("change",),
+        kind="log-cause",
+    ),
+    log(
+        "What was inventory.cache.max-entries changed to on 12 March?",
+        answers=("5000000",),
+        keys=("change", "rollback"),
+        n_places=2,
+        kind="log-cause",
+    ),
+    log(
+        "When did the circuit breaker open?",
+        answers=("2026-03-12T09:48:12.550", "09:48:12"),
+        keys=("breaker_open",),
+        kind="log-when",
+    ),
+    log(
+        "when was the circuit breaker closed again",
+        answers=("2026-03-12T10:46:32.118", "10:46:32"),
+        keys=("breaker_closed",),
+        kind="log-when",
+    ),
+    log(
+        "Which change rolled back CHG-20417?",
+        answers=("CHG-20419",),
+        keys=("rollback",),
+        kind="log-cause",
+    ),
+    log(
+        "Why could orders-db not write its WAL segment?",
+        answers=("No space left on device",),
+        keys=("db_full",),
+        kind="log-cause",
+    ),
+    log(
+        "How much disk space was freed by deleting the heap dumps?",
+        answers=("27.3 GiB",),
+        keys=("freed",),
+    ),
+    log(
+        "What was the deepest reservation queue?",
+        answers=("3412",),
+        keys=("queue_peak", "drained"),
+        n_places=2,
+    ),
+    log(
+        "why did billing batch 8841 fail",
+        answers=("DiskFull", "could not extend file", "No space left on device"),
+        keys=("billing0",),
+        kind="log-cause",
+    ),
+    log(
+        "When was incident INC-7731 opened?",
+        answers=("2026-03-12T09:49:10", "09:49:10"),
+        keys=("inc_open",),
+        kind="log-when",
+    ),
+    log(
+        "Which order service version was rolled out on 11 March?",
+        answers=("5.18.2",),
+        keys=("deploy",),
+    ),
+    log("How long did the slow query take?", answers=("8412 ms",), keys=("slow",)),
+    log(
+        "From which address came the failed logins?",
+        answers=("10.20.7.91",),
+        keys=tuple(f"login{i}" for i in range(14)),
+        n_places=14,
+    ),
+    log(
+        "What made the job quarterly-export fail?",
+        answers=("MemoryError", "limit of 512 MiB"),
+        keys=("memory_error",),
+        kind="log-cause",
+    ),
+    log("ValueError in billing-worker, which VAT id?", answers=("XX-0000",), keys=("vat",)),
+    log(
+        "In how many days does the certificate of api.shop.example expire?",
+        answers=("21 days",),
+        keys=("cert",),
+    ),
+    log("How large was the second nightly backup?", answers=("42.3 GiB",), keys=("backup1",)),
+]
+
+OF_PAPER = [
+    paper(
+        "How many seal failures were observed in the field study?",
+        answers=("47",),
+        needles=("observed 47 seal failures",),
+        kind="two-column",
+    ),
+    paper(
+        "Median lead time of the combined classifier",
+        answers=("11.5 days",),
+        needles=("median of 11.5 days before leakage",),
+        kind="two-column",
+    ),
+    paper(
+        "How many of the failures did the plain broadband threshold warn of?",
+        answers=("19",),
+        needles=("Broadband threshold 19 0.6 1.4",),
+        kind="two-column",
+    ),
+    paper(
+        "At what rate was the vibration signal sampled?",
+        answers=("25.6 kHz",),
+        needles=("sampled at 25.6 kHz",),
+        kind="two-column",
+    ),
+    paper(
+        "How much did one logger cost?",
+        answers=("340 euro",),
+        needles=("The loggers cost 340 euro each",),
+        kind="two-column",
+    ),
+    paper(
+        "which feature is the most important one",
+        answers=("friction index",),
+        needles=("the friction index comes first",),
+        kind="two-column",
+    ),
+    paper(
+        "How many false alarms were caused by cavitation?",
+        answers=("14",),
+        needles=("14 were caused by cavitation",),
+        kind="two-column",
+    ),
+    paper(
+        "Failures in cooling water plants?",
+        answers=("21",),
+        needles=("Cooling water 22 148 900 21",),
+        kind="two-column",
+    ),
+    paper(
+        "What does an unplanned seal replacement cost on average?",
+        answers=("1,260 euro",),
+        needles=("1,260 euro on average",),
+        kind="two-column",
+    ),
+    paper(
+        "Why was the phase between current and vibration useless?",
+        answers=("clock of the logger drifts", "drifts by up to 3 ms"),
+        needles=("clock of the logger drifts",),
+        kind="two-column",
+    ),
+    paper(
+        "How deep are the boosted trees at most?",
+        answers=("four", "4"),
+        needles=("depth of at most four",),
+        kind="two-column",
+    ),
+    paper(
+        "What happened with pump 44?",
+        answers=("fine radial crack", "unexplained"),
+        needles=("The last one, pump 44, remains unexplained",),
+        kind="two-column",
+    ),
+]
+
+OF_NOTE = [
+    note("What is the delivery note number?", answers=("DN-58213",)),
+    note("How many mechanical seals were delivered?", answers=("3",)),
+    note("Which pallet had a torn film?", answers=("Pallet 2", "2")),
+    note("When are the sensor sets expected?", answers=("20 March 2026",)),
+    note("gross weight of the delivery", answers=("486 kg",)),
+]
+
+ABSENT = [
+    Asked(question, file, kind=kind, unanswerable=True)
+    for question, file, kind in (
+        ("What is the rated power of the TWX 80?", MANUAL, "wrong-model"),
+        ("Which torque applies to the casing cover bolts of the TWX 100?", MANUAL, "wrong-model"),
+        ("What does fault code E25 mean?", MANUAL, "absent"),
+        ("How much does a mechanical seal for the TWX 40 cost?", MANUAL, "absent"),
+        ("What is the telephone number of the service hotline?", MANUAL, "absent"),
+        ("How do I connect the TWM 2 to a wireless network?", MANUAL, "adjacent"),
+        ("Which oil does the gearbox of the pump need?", MANUAL, "adjacent"),
+        ("What is the colour of the paint of the volute casing?", MANUAL, "absent"),
+        ("Until when is the pump certified for drinking water?", MANUAL, "adjacent"),
+        ("Who is the chief executive of the manufacturer?", MANUAL, "absent"),
+        ("When did the payment-service crash?", LOG, "wrong-model"),
+        ("Which kernel version runs on node-4?", LOG, "absent"),
+        ("How many customers complained about the outage?", LOG, "adjacent"),
+        ("What is the password of svc-report?", LOG, "absent"),
+        ("Which company made the network switch in rack 3?", LOG, "absent"),
+        ("Who funded the field study?", PAPER, "absent"),
+        ("How many wind turbines were monitored?", PAPER, "adjacent"),
+        ("What accuracy did the transformer language model reach?", PAPER, "adjacent"),
+        ("How many bearings were replaced during the study?", PAPER, "adjacent"),
+        ("What is the capital of Mongolia?", MANUAL, "adjacent"),
+    )
+]
+
+QUESTIONS = [*OF_MANUAL, *OF_LOG, *OF_PAPER, *OF_NOTE, *ABSENT]
