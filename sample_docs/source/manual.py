@@ -207,7 +207,8 @@ def table(block: Block) -> list[Flowable]:
     )
     caption = Paragraph(f"Table {block.number}: {block.text}", CAPTION)
     if len(rows) > 14:
-        return [caption, drawn, Spacer(1, 8)]
+        loose = Paragraph(caption.text, ParagraphStyle("loose", parent=CAPTION, keepWithNext=0))
+        return [CondPageBreak(40 * mm), loose, drawn, Spacer(1, 8)]
     return [KeepTogether([caption, drawn]), Spacer(1, 8)]
 
 

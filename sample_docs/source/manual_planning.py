@@ -65,6 +65,16 @@ T Protective equipment by task | 55,115
 | Fitting heated bearings | Heat-resistant gloves to 250 °C
 | Handling glycol | Nitrile gloves, goggles, eye-wash bottle within 10 m
 
+## Residual risks
+Even when the pump is used as intended, some risks remain. The casing and the discharge line reach the temperature of the liquid, which is up to 90 °C on the TWX 40 and 110 °C on the TWX 65; insulate surfaces that can be touched when they become hotter than 60 °C, but never insulate the motor or the bearing bracket. When the seal fails, liquid sprays sideways through the slots of the bracket. The motor starts by itself after a power failure when parameter P11 has been changed to 1; a sign must then be fitted at the pump.
+
+The magnets of the coupling option MK can disturb pacemakers at a distance of less than 0.3 m. The pump has no option MK unless the type code ends with these letters.
+
+## In an emergency
+Switch off the main isolator; the pump has no emergency stop of its own. Close the suction valve only after the shaft has come to rest. Glycol on the skin is rinsed off with water for 10 minutes. Spilled glycol is bound with dry binder and must not reach the drains. Fires of the motor are put out with carbon dioxide from a distance of at least 1 m.
+
+After an emergency the pump may be started again only when the cause has been found and written into the maintenance log, and when the checks of chapter 7 have been repeated.
+
 # Product description
 
 ## Type code
@@ -87,6 +97,21 @@ F Cross-section of the pump: 1 volute casing, 2 impeller, 3 mechanical seal, 4 b
 
 ## Monitoring unit TWM 2 {#twm}
 The monitoring unit sits on the bearing bracket and measures vibration velocity, bearing temperature and the pressure in the seal chamber. It reports by a relay contact and by a serial line. The battery keeps the clock running for about 90 days without mains supply. The unit stores the last 512 events with date and time; when the memory is full the oldest event is overwritten.
+
+## Options
+T Options of both models | 28,92,25,25
+| Option | Meaning | TWX 40 | TWX 65
+| S2 | Seal faces of SiC against SiC, for abrasive liquids | yes | yes
+| F2 | Welded base frame with drip tray, 18 litres | yes | yes
+| HB | Heated bearing bracket, 60 W, for outdoor use | no | yes
+| PT | Second temperature sensor at the pump-side bearing | no | yes
+| MK | Magnetic coupling, without shaft seal | no | on request
+| LT | Low-temperature grease to -30 °C | yes | yes
+
+Option HB switches on at 5 °C and off at 10 °C. It has a supply of its own with 230 V, which stays live when the motor is locked out; switch it off at the separate isolator F7.
+
+## Scope of delivery
+Each pump is delivered with coupling guard, drain plug with three spare sealing rings, the monitoring unit TWM 2 with a battery already fitted, the blue card with the code for level 2, and this manual. Anchor bolts, cable glands, counter flanges and the strainer for the first hours are not included and must be ordered separately.
 
 # Technical data {#data}
 
@@ -196,4 +221,10 @@ T Terminals of the monitoring unit TWM 2 | 30,80,60
 
 ## Sensors
 The vibration sensor is screwed into the bearing bracket with 2.5 Nm and secured with a drop of medium-strength thread lock. The temperature sensor is a Pt1000 and is pushed 42 mm deep into the bore next to the drive-side bearing, with heat-conducting paste. The pressure sensor of the seal chamber must not be used as a step or handle; its measuring range is 0 to 25 bar.
+
+## Cable routing
+Lay the cables of the sensors at least 200 mm away from the motor cable and cross it at a right angle. The screen of the sensor cables is earthed at the TWM 2, the screen of the motor cable at both ends with clamps of full circumference. The sensor cables have a length of 3 m and may be extended to 10 m; the cable of the vibration sensor must not be extended, because its resistance is part of the line monitoring.
+
+## Handing over
+The fitter hands the pump over with the commissioning record and shows the operator how to lock out, vent, read the event memory and reset a fault. The training takes about 45 minutes. Spare keys for the isolator stay with the operator; the fitter keeps none.
 """

@@ -66,6 +66,20 @@ The TWM 2 stops the pump when the pressure in the seal chamber stays below the t
 ## Operation with a frequency converter {#converter}
 The converter may run between 25 Hz and 52 Hz. Ramp times are 4 seconds up and 6 seconds down at the works. Between 37 Hz and 39 Hz the base frame F2 has a resonance; block this range in the converter. Use an output filter when the cable is longer than the limit in section {ref:electrical}. The switching frequency of the converter must be at least 4 kHz.
 
+## Daily rounds
+T What to look at on the daily round | 62,38,38,36
+| Reading | TWX 40 | TWX 65 | Act when
+| Discharge pressure in bar | 3.1 to 3.6 | 4.0 to 4.9 | outside for 1 day
+| Bearing temperature in °C | 45 to 70 | 50 to 75 | above 80
+| Vibration in mm/s | 0.9 to 2.2 | 1.2 to 2.8 | above 3.5
+| Motor current in A | 4.8 to 5.9 | 11.5 to 14.0 | above rated current
+| Drip tray | dry | dry | wet twice in a row
+
+A slow rise of the bearing temperature by 5 K within one week at constant load announces a bearing failure earlier than vibration does. Enter the readings by hand even when the TWM 2 is connected to a control system: the log of the control system is overwritten after 35 days.
+
+## Operation with glycol
+The power consumption rises with the share of glycol, by 4 % at 20 % glycol and by 9 % at 40 % glycol, at 20 °C. The head hardly changes. Have the mixture analysed once a year; below a pH of 7.0 the inhibitor is used up. Old mixture must not be topped up with more than one tenth of its volume, since the inhibitors of different brands can form a gel that blocks the seal chamber.
+
 # Maintenance {#maintenance}
 
 ## Maintenance intervals {#intervals}
@@ -129,6 +143,15 @@ T Diametral clearance between impeller and wear ring | 70,35,35,30
 F Measuring the wear ring clearance at four points, 90 degrees apart | ring | 110
 
 # Troubleshooting
+
+## How faults are shown
+The lamp on the monitoring unit is green in normal operation, flashes yellow once per second for a warning and is steadily red after a trip. The relay contact between terminals 3 and 4 opens on a trip and on loss of supply, but not on a warning. Every event is stored with date, time, code and the measured value; the value is frozen 0.5 seconds before the trip so that it shows the cause and not the run-down.
+
+Proceed in this order: read the code, read the frozen value, compare it with the entry of the commissioning record, and only then reset. Experience shows that two thirds of all trips are caused by the plant, not by the pump: closed valves, blocked strainers and a low level in the suction tank come first. A pump that was tripped by E01 or E02 must not be restarted from the control room before somebody has listened to it at close range.
+
+If the display stays dark although the lamp is lit, the display is asleep; any key wakes it. If both are dark, measure the supply at terminals 1 and 2. The fine-wire fuse of the unit is a 315 mA slow-blow type and sits behind the cover with the blue card.
+
+Several faults at the same time are shown one after the other, the oldest first. The unit suppresses E04 for 10 seconds after a start and E01 for the time of parameter P08, since the current and the vibration of a pump that is running up say little. Faults that come and go within less than one second are counted but not shown; the counter is found in the service menu under "short events" and should be below 20 per week.
 
 ## Fault codes of the monitoring unit {#faults}
 The display alternates between the code and the measured value. Codes below E10 stop the pump, codes from E10 on are warnings, with the exception of E15, which stops the pump after a further 60 seconds.
@@ -205,6 +228,9 @@ Lock out the pump, drain it and rinse it with clean water for at least 15 minute
 
 ## Disposal
 Separate cast iron, stainless steel, bronze, copper windings, electronics and the battery. The grease of one TWX 65 amounts to about 45 g and is hazardous waste. The seal faces of silicon carbide are inert and go with mineral rubble.
+
+## Returning a pump
+Drain, rinse and dry the pump, close the flanges with wooden covers and fasten it on a pallet of at least 800 mm x 600 mm. Put the declaration TW-SD-0015 into a pouch on the outside. Returned pumps are examined within 10 working days; the report names the cause, the condition of both seal faces and a price for the repair. Parts that have been replaced are kept for 90 days and then scrapped.
 
 # Appendix
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 from reportlab.lib import colors
@@ -90,7 +91,7 @@ class Plot(Flowable):
         else:
             ys = [0.1 + 0.021 * i for i in range(40)]
         points = [(30 + i * span / 40, 20 + y * top) for i, y in enumerate(ys)]
-        for (x0, y0), (x1, y1) in zip(points, points[1:], strict=False):
+        for (x0, y0), (x1, y1) in itertools.pairwise(points):
             canvas.line(x0, y0, x1, y1)
 
 

@@ -259,6 +259,50 @@ OF_MANUAL = [
         needles=("Impeller Bronze CuSn10",),
         kind="table",
     ),
+    manual(
+        "Meaning of E19 on the display?",
+        answers=("Maintenance due",),
+        needles=("E19 Maintenance due",),
+        kind="table",
+    ),
+    manual(
+        "How many watts does the heated bearing bracket draw?",
+        answers=("60 W",),
+        needles=("Heated bearing bracket, 60 W",),
+        kind="table",
+    ),
+    manual(
+        "Is there a temperature sensor option for the pump-side bearing, and what is it called?",
+        answers=("PT",),
+        needles=("PT Second temperature sensor",),
+        kind="table",
+    ),
+    manual(
+        "What fuse protects the monitoring unit and where is it?",
+        answers=("315 mA", "behind the cover"),
+        needles=("315 mA slow-blow",),
+    ),
+    manual(
+        "How far may the sensor cables be extended?",
+        answers=("10 m",),
+        needles=("may be extended to 10 m",),
+    ),
+    manual(
+        "By how much does power consumption rise with 40 percent glycol?",
+        answers=("9 %",),
+        needles=("by 9 % at 40 % glycol",),
+    ),
+    manual(
+        "Normal bearing temperature of the TWX 65 on the daily round",
+        answers=("50 to 75",),
+        needles=("Bearing temperature in °C 45 to 70 50 to 75",),
+        kind="table",
+    ),
+    manual(
+        "How do I read out the event memory?",
+        answers=('hold "ack" and "up" together', "5 seconds"),
+        needles=('hold "ack" and "up" together for 5 seconds',),
+    ),
 ]
 
 OF_LOG = [
@@ -458,6 +502,30 @@ OF_PAPER = [
         needles=("The last one, pump 44, remains unexplained",),
         kind="two-column",
     ),
+    paper(
+        "What share of unplanned stops was due to the seal?",
+        answers=("58 %",),
+        needles=("58 % of all unplanned stops",),
+        kind="two-column",
+    ),
+    paper(
+        "How many starts per week are enough to keep the lead above ten days?",
+        answers=("three",),
+        needles=("at least three starts a week",),
+        kind="two-column",
+    ),
+    paper(
+        "At which frequency was the amplitude of the accelerometers checked?",
+        answers=("159.2 Hz",),
+        needles=("159.2 Hz",),
+        kind="two-column",
+    ),
+    paper(
+        "How many of the fitters and operators would keep the system?",
+        answers=("Twenty-four", "24"),
+        needles=("Twenty-four would keep",),
+        kind="two-column",
+    ),
 ]
 
 OF_NOTE = [
@@ -491,6 +559,13 @@ ABSENT = [
         ("What accuracy did the transformer language model reach?", PAPER, "adjacent"),
         ("How many bearings were replaced during the study?", PAPER, "adjacent"),
         ("What is the capital of Mongolia?", MANUAL, "adjacent"),
+        ("At what temperature does the TWX 25 trip?", MANUAL, "wrong-model"),
+        (
+            "Which explosion protection zone is the pump approved for, zone 1 or zone 2?",
+            MANUAL,
+            "false-premise",
+        ),
+        ("How long did the outage of the search-index service last?", LOG, "wrong-model"),
     )
 ]
 
