@@ -1,0 +1,240 @@
+"""How the records of one log begin: found once from a sample, then one compiled pattern a line.
+
+A `LineFormat` is a time format together with where it stands: at the beginning of the line
+(anchored, behind brackets, a level word or a container's name), behind a key of JSON or logfmt, or
+somewhere near the beginning (access logs). `HeaderReader` tries the file's formats with the one
+that matched last in front, and looks at the lines again when none has matched for a while.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+from docqa.parse.timestamps import FORMATS, Groups, TimeFormat, YearClock, read_groups
+
+SAMPLE_LINES = 1000
+_NEAR = r"^.{0,200}?"
+_MAX_MEMO = 1 << 16
+_LOST_LINES = 256  # so many lines in a row without a header: look at them afresh
+
+_LEVEL_WORD = r"(?:[A-Za-z]{4,9}|[A-Z])"
+_PREFIX = (
+    r"(?:[\w.-]{1,40}\s+\|\s)?"  # docker compose: the container
+    r"(?:<\d{1,3}>(?:\d\s)?)?"  # syslog's number, RFC 5424's version
+    rf"(?:[\[<]?{_LEVEL_WORD}[\]>]?[\s,:|-]{{0,3}})?"  # a level before the time
+    r"(?:# Time: )?[\[(\"'#+|*]{0,4}\s?"
+)
+_WEAK = frozenset(("minutes", "us", "short-year"))
+_JSON_KEY = re.compile(r'"([\w@$.-]+)"\s*:\s*"?(?=\d)')
+_PREFERRED = (
+    *("@timestamp", "timestamp", "ts", "time", "datetime", "$date", "date", "epochsecond"),
+    *("__realtime_timestamp", "timeunixnano"),
+)
+_LOGFMT_KEYS = r"(?:^|\s)(?:time|ts|t|timestamp|datetime|date|at)=\"?"
+_FRAME = re.compile(
+    r"at [\w$.<]|Caused by: |Traceback \(|File \"|\.\.\. \d+ more|[)}\]]+[,;]?$|-->"
+)
+_MIN_JSON = 0.3
+_MIN_ANCHORED = 0.05
+_MIN_SEARCHED = 0.3
+
+
+class Miss(Enum):
+    """The answer for a line that begins no record: told from None, a record without a time."""
+
+    MISS = 0
+
+
+MISS = Miss.MISS
+
+
+@dataclass(frozen=True, slots=True)
+class LineFormat:
+    """`pattern` has the groups of `time.read`; it is searched for or matched at the beginning."""
+
+    name: str
+    pattern: re.Pattern[str]
+    time: TimeFormat
+    is_searched: bool
+
+    @property
+    def finder(self) -> Callable[[str], re.Match[str] | None]:
+        """Returns the match of this format's header on a line."""
+        return self.pattern.search if self.is_searched else self.pattern.match
+
+
+class HeaderReader:
+    """The times of one file's record headers, in the order of its lines.
+
+    `formats[0]` matched last. Not shared between files: it remembers times and the year.
+    """
+
+    def __init__(self, sample: Sequence[str], clock: YearClock) -> None:
+        self.clock = clock
+        self.formats = find_formats(sample)
+        self._memos: dict[LineFormat, dict[Groups, float | None]] = {}
+        self._year = clock.year
+        self._lost: list[str] = []
+        self._patience = _LOST_LINES
+
+    def read(self, line: str) -> tuple[float | None, int] | Miss:
+        """Return (time or None, offset behind the seconds) of a header line, or MISS."""
+        for place, found in enumerate(self.formats):
+            match = found.finder(line)
+            if match is None:
+                continue
+            if place:
+                self.formats.insert(0, self.formats.pop(place))
+            if self._lost:
+                self._lost.clear()
+            return self.time_of(found, match.groups()), match.end(1)
+        self._note_lost(line)
+        return MISS
+
+    def time_of(self, found: LineFormat, groups: Groups) -> float | None:
+        """Return the time of a header's groups, remembered by second."""
+        memo = self.memo(found)
+        if groups in memo:
+            return memo[groups]
+        time = read_groups(found.time, groups, self.clock)
+        if self.clock.year != self._year:  # the same text now means another year
+            self._year = self.clock.year
+            self._memos.clear()
+            memo = self.memo(found)
+        if len(memo) >= _MAX_MEMO:
+            memo.clear()
+        memo[groups] = time
+        return time
+
+    def memo(self, found: LineFormat) -> dict[Groups, float | None]:
+        """Return the times known of one format; a new dictionary after the year has changed."""
+        return self._memos.setdefault(found, {})
+
+    def _note_lost(self, line: str) -> None:
+        if not line or line[0] in " \t":
+            return
+        self._lost.append(line)
+        if len(self._lost) >= self._patience:
+            self._patience *= 2  # files without times must not pay for this again and again
+            del self._lost[:-_LOST_LINES]
+            known = {f.name for f in self.formats}
+            self.formats += [f for f in find_formats(self._lost) if f.name not in known]
+            self._lost = []
+
+
+def find_formats(sample: Sequence[str]) -> list[LineFormat]:
+    """Return the formats of record headers in these lines, the most frequent first; maybe none.
+
+    Anchored formats are preferred to those found inside the line: a message may mention any date.
+    """
+    lines = [line for line in sample if line.strip()][:SAMPLE_LINES]
+    if not lines:
+        return []
+    found: list[tuple[int, LineFormat]] = []
+    objects = [line for line in lines if line.startswith("{")]
+    if len(objects) >= _MIN_JSON * len(lines):
+        keyed = _json_format(objects)
+        if keyed is not None:
+            found.append((len(objects), keyed))
+    rest = [line for line in lines if not line.startswith("{")] if found else lines
+    found += _anchored_formats(rest)
+    pairs = _counted("logfmt", rest, _LOGFMT_KEYS, True)
+    found += [(n, f) for n, f in pairs[:1] if n >= _MIN_SEARCHED * len(rest)]
+    if not found:
+        near = _counted("near", rest, _NEAR, False)
+        found += [(n, f) for n, f in near[:1] if n >= _MIN_SEARCHED * len(rest)]
+    found.sort(key=lambda pair: -pair[0])
+    return [line_format for _, line_format in found]
+
+
+def continues(line: str) -> bool:
+    """Whether a line without a time belongs to the line before it: indented, or a stack frame."""
+    return not line or line[0] in " \t" or _FRAME.match(line) is not None
+
+
+def _anchored_formats(lines: list[str]) -> list[tuple[int, LineFormat]]:
+    """Formats at the beginning of lines: frequent ones, or that of the very first lines.
+
+    Records with long stack traces have few headers, but the file begins with one. Of formats that
+    match the same lines (an ISO time contains a clock) only the most precise is kept.
+    """
+    counted = _counted("start", lines, _PREFIX, False)
+    head = lines[:3]
+    n_open = sum(not continues(line) for line in lines)
+    kept: list[tuple[int, LineFormat]] = []
+    seen: set[int] = set()
+    for n, line_format in counted:
+        opens = any(line_format.finder(line) for line in head)
+        if n < _MIN_ANCHORED * n_open and not opens:
+            continue
+        if line_format.time.name in _WEAK and n < 0.5 * n_open and not (opens and n > 1):
+            continue
+        covered = {i for i, line in enumerate(lines) if line_format.finder(line)}
+        if len(covered - seen) >= max(1, 0.5 * len(covered)):
+            kept.append((n, line_format))
+            seen |= covered
+    return kept
+
+
+def _counted(
+    name: str, lines: list[str], before: str, is_searched: bool
+) -> list[tuple[int, LineFormat]]:
+    """Return each time format behind `before` with the number of lines that it can date.
+
+    Most lines first; among equals the order of FORMATS, the absolute before the others.
+    """
+    counted = []
+    for time in FORMATS:
+        line_format = LineFormat(
+            time.name if name == "start" else name,
+            re.compile(before + time.pattern),
+            time,
+            is_searched,
+        )
+        n = sum(_can_date(line_format, line) for line in lines)
+        if n:
+            counted.append((n, line_format))
+    return sorted(counted, key=lambda pair: (not pair[1].time.is_absolute, -pair[0]))
+
+
+def _can_date(line_format: LineFormat, line: str) -> bool:
+    match = line_format.finder(line)
+    if match is None:
+        return False
+    if not line_format.time.is_absolute:
+        return True
+    return read_groups(line_format.time, match.groups(), YearClock(2000)) is not None
+
+
+def _json_format(lines: list[str]) -> LineFormat | None:
+    """Return the format that reads the time under the right key of these JSON lines."""
+    counts: Counter[tuple[str, str]] = Counter()
+    times = {time.name: time for time in FORMATS if time.name in _JSON_TIMES}
+    compiled = {name: re.compile(time.pattern) for name, time in times.items()}
+    for line in lines[:200]:
+        keys: set[tuple[str, str]] = set()
+        for key in _JSON_KEY.finditer(line):
+            for name, pattern in compiled.items():
+                match = pattern.match(line, key.end())
+                if match and read_groups(times[name], match.groups(), YearClock(2000)) is not None:
+                    keys.add((key.group(1), name))
+                    break
+        counts.update(keys)
+    if not counts:
+        return None
+
+    def rank(item: tuple[tuple[str, str], int]) -> tuple[bool, int, int]:
+        (key, _), n = item
+        place = _PREFERRED.index(key.lower()) if key.lower() in _PREFERRED else len(_PREFERRED)
+        return n * 2 < min(len(lines), 200), place, -n
+
+    (best, name), _ = min(counts.items(), key=rank)
+    found = re.compile(rf'"{re.escape(best)}"\s*:\s*"?' + times[name].pattern)
+    return LineFormat("json", found, times[name], True)
+
+
+_JSON_TIMES = frozenset(("iso", "epoch", "apache", "day-first", "iso-loose"))
