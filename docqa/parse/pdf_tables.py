@@ -1,0 +1,362 @@
+"""Tables of a PDF page, found from ruling lines or from columns of aligned text.
+
+Written instead of calling PyMuPDF's `find_tables`, which takes longer for one page than reading the
+text of fifty. A grid of rules gives rows and columns; where rules run only across, or there are
+none, columns are the white gaps that all rows share.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from statistics import median
+
+from docqa.parse.pdf_page import Line, PageText
+from docqa.parse.rows import is_header, labelled
+
+_TOLERANCE = 3.0  # points between things that are meant to touch
+_MAX_CELL_CHARS = 700  # longer cells on average: boxes around prose, not a table
+_PROSE_CHARS = 45  # a row of longer pieces is text in columns
+_NUMERIC = re.compile(
+    r"[-+(±<>≤≥~]?\s*[$€£]?\s*[\d][\d.,:/\s%()±-]*[a-zA-Z%°]{0,4}\)?$|[-–—]$|[nN]/?[aA]$"
+)
+
+
+@dataclass(slots=True)
+class Table:
+    """A table: its place, its cells row by row, and the lines it is made of."""
+
+    x0: float
+    y0: float
+    x1: float
+    y1: float
+    rows: list[list[str]]
+    used: list[Line]
+    columns: list[float] = field(default_factory=list)  # left edges, to tell a continuation
+    order: int = 0
+
+    def texts(self, before: Table | None = None) -> tuple[list[str], list[str]]:
+        """Return (column names, one text a row).
+
+        Names are taken from `before`, the table that this one continues, where it has none.
+        """
+        names, body = header_of(self.rows)
+        if before is not None and len(before.rows[0]) == len(self.rows[0]):
+            earlier, _ = header_of(before.rows)
+            if not names and earlier and _same_places(before.columns, self.columns):
+                names = earlier
+        if names:
+            return names, [text for row in body if (text := labelled(names, row))]
+        return [], [text for row in body if (text := _form_row(row))]
+
+
+def find_tables(page: PageText) -> list[Table]:
+    """Return the tables of a page from top to bottom."""
+    tables = _ruled(page)
+    used = {id(line) for table in tables for line in table.used}
+    free = [line for line in page.lines if id(line) not in used]
+    tables += _aligned(free, page)
+    return sorted(tables, key=lambda table: table.y0)
+
+
+def _form_row(row: Sequence[str]) -> str:
+    """Return a row without column names; a label that ends in a colon keeps its value beside it."""
+    parts: list[str] = []
+    for cell in row:
+        text = " ".join(cell.split())
+        if not text:
+            continue
+        if parts and parts[-1].endswith(":") and not text.endswith(":"):
+            parts[-1] += f" {text}"
+        else:
+            parts.append(text)
+    return " | ".join(parts)
+
+
+def header_of(rows: Sequence[list[str]]) -> tuple[list[str], list[list[str]]]:
+    """Split rows into column names (empty where there are none) and the body.
+
+    Names in two rows ("2019" over "Actual") are joined, empty ones filled from the left.
+    """
+    if len(rows) < 2 or len(rows[0]) < 2:
+        return [], list(rows)
+    second = rows[1]
+    if _is_names(rows[0], second):
+        return rows[0], list(rows[1:])
+    if len(rows) > 2 and sum(map(bool, rows[0])) < len(rows[0]) and not rows[0][0]:
+        filled, last = [], ""
+        for cell in rows[0]:
+            last = cell or last
+            filled.append(last)
+        names = [f"{a} {b}".strip() for a, b in zip(filled, second, strict=True)]
+        if _is_names(names, rows[2]) and all(not _NUMERIC.match(cell) for cell in second if cell):
+            return names, list(rows[2:])
+    return [], list(rows)
+
+
+def _is_names(first: list[str], second: list[str]) -> bool:
+    filled = [cell for cell in first if cell]
+    # Years are names of columns, though they are numbers.
+    plain = [
+        re.sub(r"^(?:FY\s*)?(?:19|20)\d\d(?:[-–/]\d{2,4})?$", f"y{i}", c)
+        for i, c in enumerate(first)
+    ]
+    if any(cell.endswith(":") or ": " in cell for cell in filled):
+        return False  # a form: cells carry their own labels
+    return len(filled) >= 2 and is_header(plain, second)
+
+
+def _same_places(a: list[float], b: list[float]) -> bool:
+    return len(a) == len(b) and all(abs(x - y) < 15 for x, y in zip(a, b, strict=True))
+
+
+# ---- rules ----
+
+
+def _ruled(page: PageText) -> list[Table]:
+    if len(page.h_rules) < 2:
+        return []
+    h_rules, v_rules = _merged(page.h_rules), _merged(page.v_rules)
+    tables = []
+    for hs, vs in _components(h_rules, v_rules):
+        table = _grid(page, hs, vs)
+        if table:
+            tables.append(table)
+    return tables
+
+
+def _merged(rules: list[tuple[float, float, float]]) -> list[tuple[float, float, float]]:
+    """Join rules on one line that touch; dashes and cell borders become whole rules."""
+    merged: list[tuple[float, float, float]] = []
+    by_place: list[list[tuple[float, float, float]]] = []
+    for rule in sorted(rules):
+        if by_place and rule[0] - by_place[-1][0][0] <= 2.5:
+            by_place[-1].append(rule)
+        else:
+            by_place.append([rule])
+    for group in by_place:
+        place = group[0][0]
+        start, end = None, 0.0
+        for _, first, last in sorted(group, key=lambda r: r[1]):
+            if start is not None and first <= end + _TOLERANCE:
+                end = max(end, last)
+                continue
+            if start is not None:
+                merged.append((place, start, end))
+            start, end = first, last
+        if start is not None:
+            merged.append((place, start, end))
+    return [rule for rule in merged if rule[2] - rule[1] > 6]
+
+
+_Rules = list[tuple[float, float, float]]
+
+
+def _components(h_rules: _Rules, v_rules: _Rules) -> list[tuple[_Rules, _Rules]]:
+    """Return groups of rules that cross or touch one another."""
+    if len(h_rules) * len(v_rules) > 250_000:
+        return []
+    parent = list(range(len(h_rules) + len(v_rules)))
+
+    def root(i: int) -> int:
+        while parent[i] != i:
+            parent[i] = parent[parent[i]]
+            i = parent[i]
+        return i
+
+    for i, (y, x0, x1) in enumerate(h_rules):
+        for j, (x, y0, y1) in enumerate(v_rules):
+            if x0 - _TOLERANCE <= x <= x1 + _TOLERANCE and y0 - _TOLERANCE <= y <= y1 + _TOLERANCE:
+                parent[root(len(h_rules) + j)] = root(i)
+    groups: dict[int, tuple[_Rules, _Rules]] = {}
+    for i, rule in enumerate(h_rules):
+        groups.setdefault(root(i), ([], []))[0].append(rule)
+    for j, rule in enumerate(v_rules):
+        groups.setdefault(root(len(h_rules) + j), ([], []))[1].append(rule)
+    return [(hs, vs) for hs, vs in groups.values() if len(hs) >= 2 and vs]
+
+
+def _grid(page: PageText, hs: _Rules, vs: _Rules) -> Table | None:
+    x0, x1 = min(h[1] for h in hs), max(h[2] for h in hs)
+    y0, y1 = min(h[0] for h in hs), max(h[0] for h in hs)
+    width = x1 - x0
+    columns = _places([x0, *(v[0] for v in vs if v[2] - v[1] > 0.25 * min(40, y1 - y0)), x1])
+    rows = _places([h[0] for h in hs if h[2] - h[1] > min(0.2 * width, 60)] or [y0, y1])
+    if len(columns) < 3 or len(rows) < 2:
+        return None
+    used = [
+        line
+        for line in page.lines
+        if x0 - 2 <= (line.x0 + line.x1) / 2 <= x1 + 2
+        and rows[0] - 2 <= (line.y0 + line.y1) / 2 <= rows[-1] + 2
+    ]
+    cells: list[list[list[Line]]] = [
+        [[] for _ in range(len(columns) - 1)] for _ in range(len(rows) - 1)
+    ]
+    for line in used:
+        row = _slot(rows, (line.y0 + line.y1) / 2)
+        column = _slot(columns, min((line.x0 + line.x1) / 2, line.x0 + 12))
+        cells[row][column].append(line)
+    texts = [[_cell(cell) for cell in row] for row in cells]
+    return _checked(texts, used, columns, (x0, rows[0], x1, rows[-1]))
+
+
+def _places(values: list[float]) -> list[float]:
+    """Return sorted places, those closer than 4 points taken as one."""
+    places: list[float] = []
+    for value in sorted(values):
+        if not places or value - places[-1] > 4:
+            places.append(value)
+    return places
+
+
+def _slot(edges: list[float], value: float) -> int:
+    for i in range(1, len(edges) - 1):
+        if value < edges[i]:
+            return i - 1
+    return len(edges) - 2
+
+
+def _cell(lines: list[Line]) -> str:
+    return " ".join(line.text for line in sorted(lines, key=lambda c: (round(c.y0 / 4), c.x0)))
+
+
+def _checked(
+    texts: list[list[str]],
+    used: list[Line],
+    columns: list[float],
+    box: tuple[float, float, float, float],
+) -> Table | None:
+    """Return the table without its empty rows and columns; None where it is none."""
+    keep = [i for i in range(len(texts[0])) if any(row[i] for row in texts)]
+    rows = [[row[i] for i in keep] for row in texts if any(row)]
+    filled = [cell for row in rows for cell in row if cell]
+    if len(rows) < 2 or len(keep) < 2 or len(filled) < 3:
+        return None
+    if sum(map(len, filled)) / len(filled) > _MAX_CELL_CHARS:
+        return None
+    if sum(1 for row in rows if sum(map(bool, row)) >= 2) < max(1, 0.3 * len(rows)):
+        return None
+    order = min(line.order for line in used)
+    return Table(*box, rows, used, [columns[i] for i in keep], order)
+
+
+# ---- aligned text ----
+
+
+def rows_by_baseline(lines: Sequence[Line]) -> list[list[Line]]:
+    """Group lines that stand beside one another; rows from top to bottom, lines left to right."""
+    rows: list[list[Line]] = []
+    y0 = y1 = 0.0
+    for line in sorted(lines, key=lambda item: (item.y0 + item.y1, item.x0)):
+        middle = (line.y0 + line.y1) / 2
+        if (
+            rows
+            and y0 <= middle <= y1
+            and min(y1, line.y1) - max(y0, line.y0) > 0.5 * min(y1 - y0, line.y1 - line.y0)
+        ):
+            rows[-1].append(line)
+        else:
+            rows.append([line])
+            y0, y1 = line.y0, line.y1
+    for row in rows:
+        row.sort(key=lambda item: item.x0)
+    return rows
+
+
+def _aligned(lines: list[Line], page: PageText) -> list[Table]:
+    """Return tables without a grid: consecutive rows of short pieces in shared columns."""
+    tables = []
+    run: list[list[Line]] = []
+    for row in [*rows_by_baseline(lines), []]:
+        if row and _continues(run, row):
+            run.append(row)
+            continue
+        table = _from_run(run)
+        if table:
+            tables.append(table)
+        run = [row] if _is_tabular(row) else []
+    return tables
+
+
+def _is_tabular(row: list[Line]) -> bool:
+    if len(row) < 2:
+        return False
+    gaps = [b.x0 - a.x1 for a, b in itertools.pairwise(row)]
+    return max(gaps) > 0.8 * row[0].size and median(len(line.text) for line in row) <= _PROSE_CHARS
+
+
+def _continues(run: list[list[Line]], row: list[Line]) -> bool:
+    if not run:
+        return False
+    above = run[-1]
+    size = max(line.size for line in above)
+    if row[0].y0 - max(line.y1 for line in above) > 2.2 * size:
+        return False
+    if _is_tabular(row):
+        return True
+    # A wrapped cell: a short piece that begins where a piece of the rows above does.
+    line = row[0]
+    starts = [item.x0 for r in run[-3:] for item in r]
+    return (
+        len(row) == 1
+        and len(line.text) <= _PROSE_CHARS
+        and abs(line.size - size) < 1
+        and any(abs(line.x0 - x) < 4 for x in starts)
+        and line.y0 - max(item.y1 for item in above) < 0.6 * size
+    )
+
+
+def _from_run(run: list[list[Line]]) -> Table | None:
+    while run and len(run[-1]) < 2:
+        run.pop()
+    wide = [row for row in run if len(row) >= 2]
+    if len(wide) < 3:
+        return None
+    used = [line for row in run for line in row]
+    columns = _gaps(used, len(run))
+    if len(columns) < 2:
+        return None
+    texts: list[list[str]] = []
+    for row in run:
+        cells = [""] * len(columns)
+        for line in row:
+            i = max(0, sum(line.x0 >= x - 2 for x in columns) - 1)
+            cells[i] = f"{cells[i]} {line.text}".strip()
+        if len(row) == 1 and texts and not cells[0]:
+            texts[-1] = [f"{a} {b}".strip() for a, b in zip(texts[-1], cells, strict=True)]
+        else:
+            texts.append(cells)
+    body = [cell for row in texts[1:] for cell in row[1:] if cell]
+    n_numeric = sum(bool(_NUMERIC.match(cell)) for cell in body)
+    if len(columns) == 2 and n_numeric < 0.5 * len(body):
+        return None  # labels and values, or two columns of prose: reading order serves them
+    if n_numeric < 0.25 * len(body):
+        return None
+    box = (
+        min(line.x0 for line in used),
+        min(line.y0 for line in used),
+        max(line.x1 for line in used),
+        max(line.y1 for line in used),
+    )
+    return _checked(texts, used, columns, box)
+
+
+def _gaps(lines: list[Line], n_rows: int) -> list[float]:
+    """Return the left edges of the columns: what white gaps leave that few lines cross."""
+    x0 = min(line.x0 for line in lines)
+    n_bins = int((max(line.x1 for line in lines) - x0) / 2) + 1
+    cover = [0] * (n_bins + 1)
+    for line in lines:
+        cover[int((line.x0 - x0) / 2)] += 1
+        cover[min(n_bins, int((line.x1 - x0) / 2) + 1)] -= 1
+    columns, n_open, was_white = [], 0, True
+    for i in range(n_bins):
+        n_open += cover[i]
+        is_white = n_open <= 0.04 * n_rows
+        if was_white and not is_white:
+            columns.append(x0 + 2 * i)
+        was_white = is_white
+    return columns

@@ -1,0 +1,464 @@
+"""The parse worker: a process of its own, in which every file is parsed.
+
+A hostile or broken file may hang, exhaust memory or crash the library that reads it; it must not
+take the user's screen along. `ParseWorker` (in the parent) starts the process, holds its wall
+clock, and yields what it sends; `main` (in the child) caps its memory, parses, chunks and sends.
+
+Wire: frames of a 4-byte little-endian length and msgpack, both ways; the parent decodes into typed
+records and never unpickles. The pipe is the only queue, so a 2 GB log waits in its file and not in
+memory: the child blocks until the parent asks for more.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import struct
+import subprocess
+import sys
+import time
+from collections.abc import Generator, Iterator
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, overload
+
+import msgspec
+
+from docqa.config import ParseConfig
+from docqa.errors import FileError, PasswordNeeded, UnreadableFile, UnsupportedFile
+from docqa.protocols import ParseOptions
+from docqa.types import Block, Chunk, ChunkItem, DocumentInfo, PageInfo, ParseItem
+
+if TYPE_CHECKING:
+    from docqa.chunk import ChunkOptions
+
+MAX_FRAME_BYTES = 64 * 1024 * 1024
+MAX_FILES = 200  # then a fresh process: MuPDF and Tesseract leak a little
+MAX_GROWTH_BYTES = 300_000_000
+_PAGE_S = 0.2  # of the total time of a file, for each page
+_BATCH_CHARS = 128 * 1024
+_BATCH_S = 0.2
+_PIPE_BYTES = 1 << 20
+_ERRORS: dict[str, type[FileError]] = {
+    kind.__name__: kind for kind in (FileError, UnsupportedFile, UnreadableFile, PasswordNeeded)
+}
+
+
+class Request(msgspec.Struct, frozen=True):
+    """Parent to child: parse one file."""
+
+    path: str
+    options: ParseOptions
+    chunking: bytes  # msgpack of ChunkOptions; empty: send what the parser yields
+
+
+class Blocks(msgspec.Struct, tag="blocks", array_like=True):
+    """Consecutive items of one type."""
+
+    items: list[Block]
+
+
+class Chunks(msgspec.Struct, tag="chunks", array_like=True):
+    """Consecutive items of one type."""
+
+    items: list[Chunk]
+
+
+class Pages(msgspec.Struct, tag="pages", array_like=True):
+    """Consecutive items of one type."""
+
+    items: list[PageInfo]
+
+
+class Infos(msgspec.Struct, tag="infos", array_like=True):
+    """Consecutive items of one type."""
+
+    items: list[DocumentInfo]
+
+
+class Batch(msgspec.Struct, tag="batch"):
+    """Child to parent: items in order."""
+
+    runs: list[Blocks | Chunks | Pages | Infos]
+
+
+class Failed(msgspec.Struct, tag="failed"):
+    """Child to parent: the file ended with an error. `error` is a name of `_ERRORS`."""
+
+    error: str
+    reason: str
+
+
+class Done(msgspec.Struct, tag="done"):
+    """Child to parent: the file ended well. `rss_bytes` is the child's memory now."""
+
+    rss_bytes: int
+
+
+Message = Batch | Failed | Done
+_RUNS: dict[type, type] = {Block: Blocks, Chunk: Chunks, PageInfo: Pages, DocumentInfo: Infos}
+
+
+class ParseWorker:
+    """A parse process that is used for many files and replaced when it dies, hangs or grows.
+
+    Not thread-safe: one file at a time. `n_started` counts processes, for tests and `doctor`.
+    """
+
+    def __init__(self, limits: ParseConfig | None = None) -> None:
+        self._limits = limits or ParseConfig()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._decoder = msgspec.msgpack.Decoder(Message)
+        self._n_files = 0
+        self._rss_first = 0
+        self.n_started = 0
+
+    def __enter__(self) -> ParseWorker:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    @property
+    def pid(self) -> int | None:
+        """The process that is running, if one is."""
+        return self._process.pid if self._process else None
+
+    def close(self) -> None:
+        """End the process. The next `parse` starts a new one."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        process.kill()
+        process.wait()
+        for pipe in (process.stdin, process.stdout):
+            if pipe:
+                with contextlib.suppress(OSError):
+                    pipe.close()
+
+    @overload
+    def parse(
+        self, path: Path, options: ParseOptions, *, chunking: ChunkOptions
+    ) -> Iterator[ChunkItem]: ...
+
+    @overload
+    def parse(self, path: Path, options: ParseOptions) -> Iterator[ParseItem]: ...
+
+    def parse(
+        self, path: Path, options: ParseOptions, *, chunking: ChunkOptions | None = None
+    ) -> Iterator[ChunkItem] | Iterator[ParseItem]:
+        """Yield the items of a file: chunks where `chunking` is given, else blocks.
+
+        An iterator that is left half-way ends the process.
+
+        Raises:
+            FileError: what the parser said; UnreadableFile where the process died, ran out of
+                memory or of time. Items yielded before stay valid.
+        """
+        request = Request(
+            str(path), options, msgspec.msgpack.encode(chunking) if chunking is not None else b""
+        )
+        return self._run(path, msgspec.msgpack.encode(request))  # type: ignore[return-value]
+
+    def _run(self, path: Path, request: bytes) -> Generator[ParseItem | ChunkItem, None, None]:
+        process = self._ready()
+        is_over = False
+        try:
+            yield from self._receive(process, path, request)
+            is_over = True
+        except _Reported as report:
+            is_over = True
+            raise report.error from None
+        except _Died as death:
+            raise UnreadableFile(path, death.reason) from None
+        finally:
+            if not is_over:
+                self.close()
+
+    def _receive(
+        self, process: subprocess.Popen[bytes], path: Path, request: bytes
+    ) -> Iterator[ParseItem | ChunkItem]:
+        assert process.stdin and process.stdout
+        clock = _Clock(self._limits)
+        try:
+            process.stdin.write(struct.pack("<I", len(request)) + request)
+            process.stdin.flush()
+        except OSError:
+            raise _Died(_how_it_died(process)) from None
+        while True:
+            message = self._decoder.decode(_read_frame(process, clock))
+            if isinstance(message, Failed):
+                self._n_files += 1
+                kind = _ERRORS.get(message.error, UnreadableFile)
+                raise _Reported(kind(path, message.reason))
+            if isinstance(message, Done):
+                self._n_files += 1
+                self._rss_first = self._rss_first or message.rss_bytes
+                if message.rss_bytes - self._rss_first > MAX_GROWTH_BYTES:
+                    self._n_files = MAX_FILES
+                return
+            for run in message.runs:
+                clock.note(run)
+                yield from run.items
+
+    def _ready(self) -> subprocess.Popen[bytes]:
+        """Return a live process."""
+        if self._process and (self._process.poll() is not None or self._n_files >= MAX_FILES):
+            self.close()
+        if self._process is None:
+            self._process = _start(self._limits)
+            self._n_files, self._rss_first = 0, 0
+            self.n_started += 1
+        return self._process
+
+
+class _Reported(Exception):
+    """The child is well and says that the file is not."""
+
+    def __init__(self, error: FileError) -> None:
+        self.error = error
+
+
+class _Died(Exception):
+    """The child is dead or must be ended."""
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+
+
+class _Clock:
+    """Time spent waiting for the child: while the caller is at work the clock stands."""
+
+    def __init__(self, limits: ParseConfig) -> None:
+        self._limits = limits
+        self._waited_s = 0.0
+        self._n_pages = 0
+        self._is_bounded = True
+
+    def note(self, run: Blocks | Chunks | Pages | Infos) -> None:
+        if isinstance(run, Pages):
+            self._n_pages += len(run.items)
+        elif isinstance(run, Chunks) and run.items[0].span.locator.unit == "line":
+            self._is_bounded = False  # a log or text may be of any length: progress is enough
+        elif isinstance(run, Blocks) and run.items[0].locator.unit == "line":
+            self._is_bounded = False
+
+    def wait(self, pipe: IO[bytes], since: float) -> None:
+        """Return when the pipe can be read; `since` is when the frame was first waited for."""
+        page_s = self._limits.page_timeout_s
+        total_s = self._limits.file_timeout_s + _PAGE_S * self._n_pages
+        left_s = page_s - (time.monotonic() - since)
+        if self._is_bounded:
+            left_s = min(left_s, total_s - self._waited_s)
+        before = time.monotonic()
+        ready, _, _ = select.select([pipe], [], [], max(0.0, left_s))
+        self._waited_s += time.monotonic() - before
+        if ready:
+            return
+        if self._is_bounded and self._waited_s >= total_s:
+            raise _Died(f"took longer than {total_s:.0f} s to read and was given up")
+        after = f" after page {self._n_pages}" if self._n_pages else ""
+        raise _Died(f"made no progress for {page_s:g} s{after} and was given up")
+
+
+def _read_frame(process: subprocess.Popen[bytes], clock: _Clock) -> bytes:
+    since = time.monotonic()
+    (length,) = struct.unpack("<I", _read_exactly(process, 4, clock, since))
+    if length > MAX_FRAME_BYTES:
+        raise _Died("made the parser send more than it may and was given up")
+    return _read_exactly(process, length, clock, since)
+
+
+def _read_exactly(
+    process: subprocess.Popen[bytes], n_bytes: int, clock: _Clock, since: float
+) -> bytes:
+    assert process.stdout
+    parts = []
+    while n_bytes:
+        clock.wait(process.stdout, since)
+        part = os.read(process.stdout.fileno(), min(n_bytes, _PIPE_BYTES))
+        if not part:
+            raise _Died(_how_it_died(process))
+        parts.append(part)
+        n_bytes -= len(part)
+    return b"".join(parts)
+
+
+def _how_it_died(process: subprocess.Popen[bytes]) -> str:
+    try:
+        code = process.wait(5)
+    except subprocess.TimeoutExpired:
+        return "made the parser close its connection"
+    if code == -signal.SIGKILL:
+        return "made the parser be killed (SIGKILL: probably out of memory)"
+    if code < 0:
+        name = signal.Signals(-code).name if -code in set(signal.Signals) else str(-code)
+        return f"crashed the parser ({name})"
+    return f"ended the parser (exit code {code})"
+
+
+def _start(limits: ParseConfig) -> subprocess.Popen[bytes]:
+    """Start the child: not forked (threads, FAISS), not importing the parent's main module."""
+    root = str(Path(__file__).parents[2])
+    entry = (
+        "import sys; r = sys.argv[1]; r in sys.path or sys.path.insert(0, r); "
+        "from docqa.parse.worker import main; main(int(sys.argv[2]), float(sys.argv[3]))"
+    )
+    arguments = [root, str(limits.memory_bytes), str(limits.page_timeout_s)]
+    process = subprocess.Popen(
+        [sys.executable, "-P", "-X", "utf8", "-c", entry, *arguments],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        bufsize=0,
+        env=_environment(),
+        start_new_session=True,  # Ctrl-C in the terminal is the parent's to handle
+    )
+    with contextlib.suppress(ImportError, AttributeError, OSError):
+        import fcntl
+
+        assert process.stdout
+        fcntl.fcntl(process.stdout, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
+    return process
+
+
+_KEPT = ("LANG", "TZ", "HOME", "TMPDIR", "TESSDATA_PREFIX", "LD_LIBRARY_PATH", "SYSTEMROOT")
+
+
+def _environment() -> dict[str, str]:
+    """Return the variables that the child may see: none of the user's secrets."""
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if name in _KEPT or name.startswith(("LC_", "COV_CORE_", "COVERAGE_"))
+    }
+    threads = dict.fromkeys(("OMP_NUM_THREADS", "OMP_THREAD_LIMIT", "RAYON_NUM_THREADS"), "1")
+    return {**kept, **threads, "PATH": os.defpath, "TOKENIZERS_PARALLELISM": "false"}
+
+
+# ---- the child ----
+
+
+def main(memory_bytes: int, page_timeout_s: float) -> None:
+    """Serve requests from standard input until it ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    incoming = sys.stdin.buffer
+    outgoing = os.dup(1)
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # a library that prints must not break a frame
+    _limit_resources(memory_bytes)
+    sender = _Sender(outgoing, alarm_s=2 * page_timeout_s + 10)
+    decoder = msgspec.msgpack.Decoder(Request)
+    while len(header := incoming.read(4)) == 4:
+        body = incoming.read(struct.unpack("<I", header)[0])
+        try:
+            _serve(decoder.decode(body), sender)
+        except BrokenPipeError:
+            return
+
+
+def _serve(request: Request, sender: _Sender) -> None:
+    try:
+        sender.arm()
+        for item in _items(request):
+            sender.add(item)
+        sender.flush()
+        sender.send(Done(_rss_bytes()))
+    except FileError as error:
+        sender.fail(type(error).__name__, error.reason)
+    except MemoryError:
+        sender.fail("UnreadableFile", "needs more memory than the parser may use")
+    except BrokenPipeError:
+        raise
+    except Exception as error:  # the worker's edge: one bad file is a sentence, not the end
+        sender.fail("UnreadableFile", f"could not be parsed: {type(error).__name__}: {error}")
+
+
+def _items(request: Request) -> Iterator[ParseItem | ChunkItem]:
+    from docqa.parse import parse
+
+    items = parse(Path(request.path), request.options)
+    if not request.chunking:
+        return items
+    from docqa.chunk import ChunkOptions, chunk_blocks
+
+    return chunk_blocks(items, msgspec.msgpack.decode(request.chunking, type=ChunkOptions))
+
+
+class _Sender:
+    """Batches items into frames.
+
+    While the parser is at work an alarm runs, which ends the process without Python's help: MuPDF
+    holds the interpreter's lock, and the parent may be gone.
+    """
+
+    def __init__(self, pipe: int, alarm_s: float) -> None:
+        self._pipe = pipe
+        self._alarm_s = alarm_s
+        self._encoder = msgspec.msgpack.Encoder()
+        self._runs: list[Blocks | Chunks | Pages | Infos] = []
+        self._n_chars = 0
+        self._flushed_at = time.monotonic()
+
+    def arm(self) -> None:
+        """Start the alarm anew."""
+        signal.setitimer(signal.ITIMER_REAL, self._alarm_s)
+
+    def add(self, item: ParseItem | ChunkItem) -> None:
+        """Queue an item; send the batch when it is large or old."""
+        kind = type(item)
+        if not self._runs or type(self._runs[-1]) is not _RUNS[kind]:
+            self._runs.append(_RUNS[kind]([]))
+        self._runs[-1].items.append(item)  # type: ignore[arg-type]
+        if isinstance(item, Block | Chunk):
+            self._n_chars += len(item.text) + 64
+        if self._n_chars > _BATCH_CHARS or time.monotonic() - self._flushed_at > _BATCH_S:
+            self.flush()
+
+    def flush(self) -> None:
+        """Send what is queued."""
+        if self._runs:
+            runs, self._runs, self._n_chars = self._runs, [], 0
+            self.send(Batch(runs))
+        self._flushed_at = time.monotonic()
+
+    def fail(self, error: str, reason: str) -> None:
+        """Send the good items, then the error."""
+        self.flush()
+        self.send(Failed(error, reason.encode("utf-8", "replace").decode()[:2000]))
+
+    def send(self, message: Message) -> None:
+        """Write one frame; the alarm rests while the parent is slow to read."""
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        body = self._encoder.encode(message)
+        view = memoryview(struct.pack("<I", len(body)) + body)
+        while view:
+            view = view[os.write(self._pipe, view) :]
+        if isinstance(message, Batch):
+            self.arm()
+
+
+def _limit_resources(memory_bytes: int) -> None:
+    try:
+        import resource
+    except ImportError:  # Windows has none of these
+        return
+    for name, limit in (
+        (resource.RLIMIT_AS, memory_bytes),
+        (resource.RLIMIT_CORE, 0),
+        (resource.RLIMIT_NOFILE, 128),
+        (resource.RLIMIT_FSIZE, 0),
+    ):
+        _, hard = resource.getrlimit(name)
+        bounded = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
+        resource.setrlimit(name, (bounded, bounded))
+
+
+def _rss_bytes() -> int:
+    try:
+        fields = Path("/proc/self/statm").read_text().split()
+        return int(fields[1]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        import psutil
+
+        return int(psutil.Process().memory_info().rss)
