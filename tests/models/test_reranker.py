@@ -1,0 +1,122 @@
+"""The interim scorer ranks by words and meaning; folders that hold no cross-encoder are refused."""
+
+import math
+
+import numpy as np
+import pytest
+
+from docqa.config import EmbedConfig, RetrieveConfig
+from docqa.errors import ModelNotFound, ModelRefused
+from docqa.protocols import Passage
+from docqa.wording import content_words
+from models.reranker import (
+    InterimReranker,
+    answer_pattern,
+    open_reranker,
+)
+
+SEALS = Passage("Pump manual > Seals", "Wear gloves. The shaft seal is replaced every 4,000 hours.")
+OIL = Passage("Pump manual > Oil", "The oil is changed twice a year. Use ISO VG 46.")
+STAFF = Passage("Phone list", "Elena Kovac has the extension 4711.")
+
+
+class WordEmbedder:
+    """Vectors of word counts: texts that share words are near."""
+
+    name = "words"
+    dim = 64
+    max_tokens = 256
+
+    def count_tokens(self, texts):
+        return [len(t.split()) for t in texts]
+
+    def embed_documents(self, texts):
+        rows = np.zeros((len(texts), self.dim), np.float32)
+        for row, text in zip(rows, texts, strict=True):
+            for term in content_words(text):
+                row[sum(term.encode()) % self.dim] += 1.0
+            row /= max(1e-6, float(np.linalg.norm(row)))
+        return rows
+
+    def embed_query(self, text):
+        return self.embed_documents([text])[0]
+
+
+@pytest.fixture
+def interim():
+    return InterimReranker(WordEmbedder())
+
+
+def test_the_passage_that_answers_is_first_and_its_sentence_is_marked(interim):
+    found = interim.score("How often is the shaft seal replaced?", [OIL, SEALS, STAFF])
+    assert max(range(3), key=lambda i: found[i].score) == 1
+    assert SEALS.text[found[1].answer_start : found[1].answer_end] == (
+        "The shaft seal is replaced every 4,000 hours."
+    )
+
+
+def test_words_of_the_context_count(interim):
+    text = "It is checked every week."
+    found = interim.score("seal check", [Passage("Seals", text), Passage("Oil", text)])
+    assert found[0].score > found[1].score
+
+
+def test_empty_input(interim):
+    assert interim.score("anything", []) == []
+    (blank,) = interim.score("", [Passage("", " \n ")])
+    assert blank.answer_start is None and 0.0 <= blank.score <= 1.0
+
+
+@pytest.mark.parametrize(
+    ("question", "fits", "fails"),
+    [
+        ("When was it built?", "It was built in 1978.", "It was built by hand."),
+        ("How many valves are there?", "There are 12 valves.", "There are valves."),
+        ("Who signed?", "It was signed by Elena Kovac.", "it was signed yesterday."),
+        ("Why did it stop?", "It stopped because of heat.", "It stopped."),
+    ],
+)
+def test_the_kind_of_answer(question, fits, fails):
+    pattern = answer_pattern(question)
+    assert pattern.search(fits) and not pattern.search(fails)
+
+
+def test_a_missing_folder_is_named(tmp_path):
+    with pytest.raises(ModelNotFound, match="no such folder"):
+        open_reranker(RetrieveConfig(reranker=str(tmp_path / "none")), WordEmbedder())
+
+
+def test_a_folder_without_a_model_is_refused(tmp_path):
+    with pytest.raises(ModelRefused, match="not a cross-encoder"):
+        open_reranker(RetrieveConfig(reranker=str(tmp_path)), WordEmbedder())
+
+
+def test_a_cross_encoder_folder_scores_with_its_context(tmp_path):
+    from transformers import BertConfig, BertForSequenceClassification, BertTokenizerFast
+
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "seal", "oil", "pump"]
+    (tmp_path / "vocab.txt").write_text("\n".join(words), encoding="utf-8")
+    BertTokenizerFast(str(tmp_path / "vocab.txt")).save_pretrained(tmp_path)
+    config = BertConfig(
+        vocab_size=len(words),
+        hidden_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=16,
+        num_labels=1,
+    )
+    BertForSequenceClassification(config).save_pretrained(tmp_path)
+    reranker = open_reranker(RetrieveConfig(reranker=str(tmp_path)), WordEmbedder())
+    assert not reranker.is_calibrated and reranker.threshold == -math.inf
+    bare, told = reranker.score("seal", [Passage("", "oil"), Passage("pump", "oil")])
+    assert bare.score != told.score and bare.answer_start is None
+    assert reranker.score("seal", []) == []
+
+
+def test_auto_works_with_the_packaged_embedder():
+    from models.embedder import open_embedder
+
+    reranker = open_reranker(RetrieveConfig(), open_embedder(EmbedConfig(device="cpu")))
+    found = reranker.score("How often is the shaft seal replaced?", [OIL, SEALS, STAFF])
+    assert max(range(3), key=lambda i: found[i].score) == 1
+    assert all(0.0 <= verdict.score <= 1.0 for verdict in found)
