@@ -180,7 +180,7 @@ class TokenCounter:
     """
 
     # Python's split() takes these for white space, BERT's cleaner removes them: joined words.
-    _NOT_SPACE_TO_BERT = re.compile("[\x1c-\x1f\x85]")
+    _NOT_SPACE_TO_BERT = re.compile("[\x0b\x0c\x1c-\x1f\x85]")
     # Of such a "word" (base64, minified code) only the length matters, and BERT calls it [UNK]
     # or many pieces; it is not worth remembering.
     _LONGEST_REMEMBERED_CHARS = 64

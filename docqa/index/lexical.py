@@ -1,0 +1,344 @@
+"""BM25 over chunks, in tantivy. A cache: what it holds comes from the store and goes back to it.
+
+Every chunk is indexed with its document's title and heading path in a field of their own, so that a
+passage is found by what it is about. Filters (documents, time, level) are part of the query, never
+applied afterwards. The question is turned into terms by `docqa.index.words`; tantivy's query parser
+never sees it, so that any text is a valid question.
+
+One commit makes a batch visible together with `seq`, the number of the store's change up to which
+the index is complete: both survive a kill, or neither. One process writes; any number read, and see
+a commit at their next search.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from docqa.errors import LibraryBusy
+from docqa.index import IndexMismatch
+from docqa.index.files import check_manifest, write_manifest
+from docqa.index.words import (
+    ANALYSER_VERSION,
+    QueryTerms,
+    extra_terms,
+    new_analyser,
+    phrase_terms,
+    query_terms,
+    rarest,
+)
+from docqa.types import Chunk, Hit, Scope
+
+if TYPE_CHECKING:
+    import tantivy
+
+SCHEMA_VERSION = 1
+CONTEXT_BOOST = 0.5  # of a term in title or headings, against one in the text
+PHRASE_BOOST = 1.5  # of a whole identifier or quoted string, on top of its terms
+MAX_QUERY_TERMS = 32  # of a pasted page, the rarest are looked for
+
+EVERYTHING = Scope()
+
+_ANALYSER = "words"
+_HEAP_BYTES = 64_000_000  # of one writer thread, before it writes a segment
+
+
+class LexicalIndex:
+    """The lexical index of one library; a SearchIndex. Use `open`, else `create` and fill."""
+
+    def __init__(self, folder: Path, index: tantivy.Index) -> None:
+        """Take an open tantivy index; callers use `open` or `create`."""
+        self.folder = folder
+        self._index = index
+        self._analyser = new_analyser()
+        index.register_tokenizer(_ANALYSER, self._analyser)
+        index.config_reader("manual")
+        self._writer: tantivy.IndexWriter | None = None
+        self._seen: tuple[int, int] | None = None
+        self._marker: dict[str, Any] = {}
+        self._searcher()
+
+    @classmethod
+    def create(cls, folder: Path, library_id: str) -> LexicalIndex:
+        """Return an empty index in `folder`, whose former content is deleted."""
+        import tantivy
+
+        if folder.exists():
+            shutil.rmtree(folder)
+        folder.mkdir(parents=True)
+        made = cls(folder, tantivy.Index(_schema(), path=str(folder), reuse=False))
+        made._marker = {"fingerprint": _fingerprint(library_id), "seq": 0}
+        made.commit(0)
+        return made
+
+    @classmethod
+    def open(cls, folder: Path, library_id: str) -> LexicalIndex:
+        """Return the index in `folder`.
+
+        Raises:
+            IndexMismatch: there is none, its files are damaged, or it is of another library or
+                version; `create` a new one and fill it from the store.
+        """
+        import tantivy
+
+        if not (folder / "meta.json").is_file():
+            raise IndexMismatch("there is no lexical index yet")
+        check_manifest(folder)
+        with _damage():
+            opened = cls(folder, tantivy.Index.open(str(folder)))
+        if opened._marker.get("fingerprint") != _fingerprint(library_id):
+            raise IndexMismatch("the lexical index is of another library or version")
+        return opened
+
+    @property
+    def seq(self) -> int:
+        """The number of the last change of the store that this index holds."""
+        self._searcher()
+        return int(self._marker["seq"])
+
+    def count(self) -> int:
+        """Return the number of chunks."""
+        return max(0, int(self._searcher().num_docs) - 1)  # the marker is a document too
+
+    # Writing
+
+    def add(self, chunks: Sequence[Chunk], title: str = "") -> None:
+        """Index chunks that have ids, of a document with this title. Visible after `commit`."""
+        import tantivy
+
+        writer = self._open_writer()
+        for chunk in chunks:
+            row = tantivy.Document()
+            row.add_unsigned("chunk_id", chunk.chunk_id)
+            row.add_unsigned("doc_id", chunk.span.doc_id)
+            row.add_text("body", chunk.text)
+            if extra := extra_terms(chunk.text):
+                row.add_text("body", extra)
+            if context := "\n".join(filter(None, (title, *chunk.headings))):
+                row.add_text("context", context)
+            if chunk.time_first is not None and chunk.time_last is not None:
+                row.add_float("time_first", chunk.time_first)
+                row.add_float("time_last", chunk.time_last)
+            for level in chunk.levels:
+                row.add_text("level", level)
+            writer.add_document(row)
+
+    def remove(self, doc_id: int) -> None:
+        """Forget every chunk of a document. Visible after `commit`."""
+        import tantivy
+
+        # By query: `delete_documents_by_term` takes the number for a signed one and finds nothing.
+        rows = tantivy.Query.term_query(self._index.schema, "doc_id", doc_id)
+        self._open_writer().delete_documents_by_query(rows)
+
+    def commit(self, seq: int | None = None) -> None:
+        """Make everything added and removed visible, durably; `seq` None leaves it as it is.
+
+        About 20 ms: call it per document or batch, not per chunk.
+        """
+        import tantivy
+
+        writer = self._open_writer()
+        marker = dict(self._marker) | ({} if seq is None else {"seq": seq})
+        writer.delete_documents_by_term("marker", "marker")
+        row = tantivy.Document()
+        row.add_text("marker", "marker")
+        row.add_text("state", json.dumps(marker))
+        writer.add_document(row)
+        writer.commit()
+        self._searcher()
+        write_manifest(self.folder, _segment_files(self.folder))
+
+    def release(self) -> None:
+        """Let go of the write lock: uncommitted work is lost, merges under way are finished."""
+        if self._writer is not None:
+            writer, self._writer = self._writer, None
+            writer.wait_merging_threads()
+            write_manifest(self.folder, _segment_files(self.folder))
+
+    close = release
+
+    def _open_writer(self) -> tantivy.IndexWriter:
+        if self._writer is None:
+            try:
+                self._writer = self._index.writer(heap_size=_HEAP_BYTES, num_threads=1)
+            except ValueError as error:
+                if "LockBusy" not in str(error):
+                    raise
+                raise LibraryBusy(
+                    f"{self.folder}: another process is writing; try again when it is done"
+                ) from error
+        return self._writer
+
+    # Reading
+
+    def search(self, query: str, k: int, scope: Scope = EVERYTHING) -> list[Hit]:
+        """Return at most `k` hits inside `scope` by BM25, best first, ties by chunk_id."""
+        searcher = self._searcher()
+        asked = self._query(query_terms(self._analyser, query), searcher)
+        if asked is None or k <= 0:
+            return []
+        with _damage():
+            found = searcher.search(self._within(asked, scope), k, count=False).hits
+            ids = searcher.fast_field_values("chunk_id", [address for _, address in found])
+        hits = [
+            Hit(int(i), float(s)) for (s, _), i in zip(found, ids, strict=True) if i is not None
+        ]
+        return sorted(hits, key=lambda hit: (-hit.score, hit.chunk_id))
+
+    def chunk_ids_containing(
+        self,
+        terms: Sequence[str],
+        scope: Scope = EVERYTHING,
+    ) -> Iterator[int]:
+        """Yield the ids of all chunks inside `scope` with every one of `terms`, ascending.
+
+        A prefilter for exact scans: a superset of the chunks in which the terms occur as whole
+        words or identifiers, in any case and ending. Terms without a letter or digit are no
+        condition. A term inside a longer word (`out` in `timeout`) is not found.
+        """
+        import tantivy
+
+        searcher = self._searcher()
+        conditions = [
+            (tantivy.Occur.Must, self._phrase(found))
+            for term in terms
+            if (found := phrase_terms(self._analyser, term))
+        ]
+        if not conditions:
+            conditions = [(tantivy.Occur.Must, tantivy.Query.exists_query("chunk_id"))]
+        asked = self._within(tantivy.Query.boolean_query(conditions), scope)
+        with _damage():
+            found = searcher.search(
+                asked,
+                max(1, int(searcher.num_docs)),
+                count=False,
+                order_by_field="chunk_id",
+                order=tantivy.Order.Asc,
+            ).hits
+        yield from (int(chunk_id) for chunk_id, _ in found)
+
+    def _query(self, terms: QueryTerms, searcher: tantivy.Searcher) -> tantivy.Query | None:
+        import tantivy
+
+        make, schema = tantivy.Query, self._index.schema
+        seen = [
+            (t, searcher.doc_freq("body", t) + searcher.doc_freq("context", t)) for t in terms.words
+        ]
+        words = rarest(seen, MAX_QUERY_TERMS)
+        parts = [make.term_query(schema, "body", word) for word in words]
+        parts += [
+            make.boost_query(make.term_query(schema, "context", word), CONTEXT_BOOST)
+            for word in words
+        ]
+        known = {word for word, frequency in seen if frequency}
+        parts += [
+            make.boost_query(self._phrase(phrase), PHRASE_BOOST)
+            for phrase in terms.phrases[:MAX_QUERY_TERMS]
+            if known.issuperset(set(phrase) & set(terms.words))
+        ]
+        if not parts:
+            return None
+        return make.boolean_query([(tantivy.Occur.Should, part) for part in parts])
+
+    def _phrase(self, terms: Sequence[str]) -> tantivy.Query:
+        import tantivy
+
+        if len(terms) == 1:  # tantivy's phrase query panics on a single term
+            return tantivy.Query.term_query(self._index.schema, "body", terms[0])
+        return tantivy.Query.phrase_query(self._index.schema, "body", list(terms))
+
+    def _within(self, asked: tantivy.Query, scope: Scope) -> tantivy.Query:
+        """Return `asked` and the filters of `scope`, which add nothing to the score."""
+        import tantivy
+
+        make, schema = tantivy.Query, self._index.schema
+        number = tantivy.FieldType.Float
+        filters = []
+        if scope.doc_ids is not None:
+            filters.append(make.term_set_query(schema, "doc_id", sorted(scope.doc_ids)))
+        if scope.levels is not None:
+            filters.append(make.term_set_query(schema, "level", sorted(scope.levels)))
+        # A chunk passes that overlaps [since, until]. Chunks without a time have no value to match.
+        if scope.since is not None:
+            filters.append(make.range_query(schema, "time_last", number, scope.since, None))
+        if scope.until is not None:
+            filters.append(make.range_query(schema, "time_first", number, None, scope.until))
+        if not filters:
+            return asked
+        must = tantivy.Occur.Must
+        silent = [(must, make.const_score_query(part, 0.0)) for part in filters]
+        return make.boolean_query([(must, asked), *silent])
+
+    def _searcher(self) -> tantivy.Searcher:
+        """Return a searcher of the last commit of any process."""
+        try:
+            stat = os.stat(self.folder / "meta.json")  # noqa: PTH116 (called per search)
+        except OSError as error:
+            raise IndexMismatch("the lexical index is gone") from error
+        version = (stat.st_mtime_ns, stat.st_ino)
+        with _damage():
+            if version != self._seen:
+                self._index.reload()
+                self._seen = version
+                self._marker = self._read_marker() or self._marker
+            return self._index.searcher()
+
+    def _read_marker(self) -> dict[str, Any]:
+        import tantivy
+
+        searcher = self._index.searcher()
+        query = tantivy.Query.term_query(self._index.schema, "marker", "marker")
+        hits = searcher.search(query, 1, count=False).hits
+        if not hits:
+            return {}
+        (state,) = searcher.doc(hits[0][1])["state"]
+        found = json.loads(state)
+        return found if isinstance(found, dict) else {}
+
+
+def _schema() -> tantivy.Schema:
+    import tantivy
+
+    builder = tantivy.SchemaBuilder()
+    builder.add_unsigned_field("chunk_id", fast=True)
+    builder.add_unsigned_field("doc_id", indexed=True)
+    builder.add_text_field("body", tokenizer_name=_ANALYSER)
+    builder.add_text_field("context", tokenizer_name=_ANALYSER, index_option="freq")
+    builder.add_float_field("time_first", fast=True)
+    builder.add_float_field("time_last", fast=True)
+    builder.add_text_field("level", tokenizer_name="raw", index_option="basic")
+    # One document that carries what a commit has to carry: fingerprint and seq.
+    builder.add_text_field("marker", tokenizer_name="raw", index_option="basic")
+    builder.add_text_field("state", tokenizer_name="raw", stored=True, index_option="basic")
+    return builder.build()
+
+
+def _fingerprint(library_id: str) -> str:
+    return f"schema {SCHEMA_VERSION}, analyser {ANALYSER_VERSION}, library {library_id}"
+
+
+def _segment_files(folder: Path) -> list[Path]:
+    """Return the files that the last commit refers to; they never change once written."""
+    meta = json.loads((folder / "meta.json").read_bytes())
+    segments = {segment["segment_id"].replace("-", "") for segment in meta["segments"]}
+    return sorted(file for file in folder.iterdir() if file.name.partition(".")[0] in segments)
+
+
+@contextmanager
+def _damage() -> Iterator[None]:
+    """Turn what tantivy raises on a damaged index into IndexMismatch."""
+    try:
+        yield
+    except (ValueError, OSError, KeyError) as error:
+        raise IndexMismatch(f"the lexical index is damaged: {error}") from error
+    except BaseException as error:
+        # A panic in Rust arrives as a BaseException of a class that cannot be imported.
+        if type(error).__name__ != "PanicException":
+            raise
+        raise IndexMismatch(f"the lexical index is damaged: {error}") from error

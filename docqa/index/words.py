@@ -1,0 +1,129 @@
+"""How text becomes index terms, and a question a query. One analyser for both.
+
+A term is a run of letters and digits: lower case, accents folded, English endings stemmed; each
+character of a script written without spaces is a term of its own. An identifier (`ERR-1042`,
+`10.0.0.1`, `java.lang.NullPointerException`, `foo_bar`) is therefore found by its parts and, as a
+phrase of adjacent terms, whole. What that misses is added by `extra_terms`: the humps of camel
+case, and numbers without their thousands separators.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    import tantivy
+
+_T = TypeVar("_T")
+
+ANALYSER_VERSION = 1
+
+_LONGEST_TERM_BYTES = 80  # a SHA-256 in hex is 64; longer runs are data, not words
+_UNSPACED = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}"
+_TERM = rf"[{_UNSPACED}]|[[\p{{L}}\p{{M}}\p{{N}}]--[{_UNSPACED}]]+"
+
+_CAMEL_WORD = re.compile(r"\b[A-Za-z0-9]*[a-z][A-Z][A-Za-z0-9]*\b")
+_HUMP = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
+_GROUPED_NUMBER = re.compile(r"\b\d{1,3}(?:,\d{3})+\b")
+_QUOTED = re.compile(r'"([^"]+)"|“([^”]+)”|«([^»]+)»|`([^`]+)`')
+
+_STOP_WORDS = (
+    "a about above after all also am an and any are as at be because been before being below "
+    "between both but by can could did do does doing down during each few for from further had "
+    "has have having he her here hers him his how i if in into is it its itself just me more most "
+    "my myself now of off on once only or other our ours out over own please same she should so "
+    "some such tell than that the their theirs them then there these they this those through to "
+    "too under until up us very was we were what when where which while who whom whose why will "
+    "with would you your yours"
+)
+STOP_WORDS = frozenset(_STOP_WORDS.split())
+
+
+def new_analyser() -> tantivy.TextAnalyzer:
+    """Return the analyser of every text field."""
+    import tantivy
+
+    builder = tantivy.TextAnalyzerBuilder(tantivy.Tokenizer.regex(_TERM))
+    for token_filter in (
+        tantivy.Filter.lowercase(),
+        tantivy.Filter.ascii_fold(),
+        tantivy.Filter.remove_long(_LONGEST_TERM_BYTES),
+        tantivy.Filter.stemmer("English"),
+    ):
+        builder = builder.filter(token_filter)
+    return builder.build()
+
+
+def extra_terms(text: str) -> str:
+    """Return the words that the analyser cannot see in `text`, separated by spaces."""
+    extra = [number.replace(",", "") for number in _GROUPED_NUMBER.findall(text)]
+    for word in _CAMEL_WORD.findall(text):
+        extra += _HUMP.findall(word)
+    return " ".join(extra)
+
+
+@dataclass(frozen=True, slots=True)
+class QueryTerms:
+    """A question in terms: `words` to look for, `phrases` of adjacent terms that count extra."""
+
+    words: tuple[str, ...]
+    phrases: tuple[tuple[str, ...], ...]
+
+
+def query_terms(analyser: tantivy.TextAnalyzer, question: str) -> QueryTerms:
+    """Return the terms of `question`, each once, in its order; any text is allowed.
+
+    Stop words are left out unless there is nothing else. Quoted strings and identifiers made of
+    several terms are phrases, stop words included.
+    """
+    phrases = [
+        terms
+        for match in _QUOTED.finditer(question)
+        if len(terms := tuple(analyser.analyze(next(filter(None, match.groups()))))) > 1
+    ]
+    words: list[str] = []
+    stopped: list[str] = []
+    for compound in _compounds(analyser, question):
+        terms = tuple(term for _, term in compound)
+        if len(terms) > 1:
+            phrases.append(terms)
+            words += terms
+        elif compound[0][0].lower() in STOP_WORDS:
+            stopped += terms
+        else:
+            words += terms
+    words += analyser.analyze(extra_terms(question))
+    return QueryTerms(_unique(words or stopped), _unique(phrases))
+
+
+def phrase_terms(analyser: tantivy.TextAnalyzer, text: str) -> tuple[str, ...]:
+    """Return the terms that stand next to each other wherever `text` occurs as whole words."""
+    return tuple(analyser.analyze(text))
+
+
+def _compounds(analyser: tantivy.TextAnalyzer, text: str) -> list[list[tuple[str, str]]]:
+    """Return (word, term) pairs, grouped where no white space stands between them."""
+    groups: list[list[tuple[str, str]]] = []
+    end = -1
+    for token in analyser.pre_tokenize(text).tokens:
+        start, stop = token.char_offset_from, token.char_offset_to
+        gap = text[end:start] if end >= 0 else " "
+        # More than two signs between (`--- a`, `[1] (b)`) separate as white space does.
+        if not groups or len(gap) > 2 or any(sign.isspace() or sign in '"“”' for sign in gap):
+            groups.append([])
+        groups[-1].append((text[start:stop], token.text))
+        end = stop
+    return groups
+
+
+def _unique(items: Iterable[_T]) -> tuple[_T, ...]:
+    return tuple(dict.fromkeys(items))
+
+
+def rarest(frequencies: Sequence[tuple[str, int]], n: int) -> list[str]:
+    """Return the `n` terms that occur in the fewest chunks, and in one at least, in order."""
+    kept = sorted((f, i) for i, (_, f) in enumerate(frequencies) if f > 0)[:n]
+    return [frequencies[i][0] for _, i in sorted(kept, key=lambda pair: pair[1])]
