@@ -20,17 +20,20 @@ file, the templates that turn up everywhere, in order of frequency and packed in
 from __future__ import annotations
 
 import re
+from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from itertools import accumulate
 from pathlib import Path
 
-from docqa.parse.levels import LEVELS, SEVERE
+from docqa.parse.levels import LEVELS
 from docqa.parse.log import (
     MAX_RECORD_CHARS,
     Batch,
     Lines,
     LogSample,
     RecordReader,
+    Shape,
     cut_warning,
     line_batches,
     sample_log,
@@ -38,13 +41,11 @@ from docqa.parse.log import (
 from docqa.parse.log_format import MISS, Miss
 from docqa.parse.stream import TextStream
 from docqa.parse.templates import mask
-from docqa.parse.timestamps import YearClock
 from docqa.protocols import ParseOptions
 from docqa.types import BlockKind, Chunk, ChunkItem, DocumentInfo, Kind, Locator, Span
 
 TARGET_CHARS = 4_096
 EMBED_CHARS = 1_000
-TIME_GAP_S = 600.0
 
 _N_BACKGROUND_TEXTS = 8
 _ROUTINE_SHARE = 0.01  # of the sampled pieces that must hold a template
@@ -59,17 +60,15 @@ class Background:
     def __init__(self, sample: LogSample) -> None:
         self.texts: list[str] = []
         self.place_of: dict[str, int] = {}
-        reader = RecordReader(sample.first_lines, YearClock(sample.clock_year))
+        reader = RecordReader(sample)
         counts: Counter[str] = Counter()
         severe: set[str] = set()
         n_pieces = 0
         for lines in sample.pieces:
             for piece in _pieces(lines):
                 found = reader.read(piece)
-                pairs = {
-                    (template_of(reader, found, i), _is_severe(found, i)) for i in _heads(found)
-                }
-                counts.update(template for template, _ in pairs)
+                pairs = {(template_of(shape), shape.is_severe) for shape in set(found.shapes)}
+                counts.update(template for template, _ in pairs if template)
                 severe.update(template for template, is_severe in pairs if is_severe)
                 n_pieces += 1
         self._pack(counts, severe, n_pieces)
@@ -92,12 +91,11 @@ class Background:
         self.texts = ["\n".join(text)[:EMBED_CHARS] for text in texts]
 
 
-def template_of(reader: RecordReader, found: Lines, i: int) -> str:
-    """Return the template of line `i`, remembered in its shape."""
-    shape = found.shapes[i]
-    if shape.template is None:
-        line = found.lines[i]
-        shape.template = mask(reader.without_time(line) if found.times[i] is not MISS else line)
+def template_of(shape: Shape) -> str:
+    """Return the template of a shape's lines, made when it is first asked for; maybe empty."""
+    if shape.line is not None:
+        shape.template = mask(shape.line)
+        shape.line = None
     return shape.template
 
 
@@ -120,21 +118,6 @@ def _pieces(lines: Sequence[str]) -> Iterator[list[str]]:
         yield piece
 
 
-def _heads(found: Lines) -> list[int]:
-    """The lines that say what happened: record heads and unindented lines like `Caused by:`."""
-    return [
-        i
-        for i, line in enumerate(found.lines)
-        if line and (found.times[i] is not MISS or (line[0] not in " \t#" and line[:3] != "at "))
-    ]
-
-
-def _is_severe(found: Lines, i: int) -> bool:
-    while i > 0 and found.times[i] is MISS:
-        i -= 1
-    return found.levels[i] in SEVERE
-
-
 def chunk_log_records(
     path: Path, options: ParseOptions, *, target_chars: int = TARGET_CHARS
 ) -> Iterator[ChunkItem]:
@@ -148,7 +131,7 @@ def chunk_log_records(
         UnreadableFile: empty, not permitted, or a decompression bomb.
     """
     sample = sample_log(path)
-    reader = RecordReader(sample.first_lines, YearClock(sample.clock_year))
+    reader = RecordReader(sample)
     stream = TextStream(path)
     packer = _Packer(reader, Background(sample), embed_title(path.name), target_chars)
     try:
@@ -177,16 +160,13 @@ class _Packer:
         self._background = background
         self._title = title
         self._target = target_chars
+        self._limit = max(MAX_RECORD_CHARS, target_chars)
         self._ordinal = 0
         self._offset = 0  # of the first pending line in the extracted text
         self._line = 1  # its number
         self._pending = Lines([], [], [], [])
         self._time: float | None = None  # of the record that the next chunk may begin inside
         self._level: str | None = None
-        self._n_chars = 0
-        self._record_at = 0  # where the last pending record begins, and its characters
-        self._before_chars = 0
-        self._last_time: float | None = None
         self._long_template = title
 
     @property
@@ -197,66 +177,99 @@ class _Packer:
     def add(self, batch: Batch) -> Iterator[Chunk]:
         """Take lines in and yield the chunks that are complete."""
         found = self._reader.read(batch.lines)
-        pending, target = self._pending, self._target
-        soft, most, limit = target // 4, target * 3 // 2, max(MAX_RECORD_CHARS, target)
-        last = len(found.lines) - 1
-        for i, (line, time, level, shape) in enumerate(
-            zip(found.lines, found.times, found.levels, found.shapes, strict=True)
-        ):
-            n = len(line) + 1
-            is_open = batch.is_open and i == last
-            if n > limit or is_open or (i == 0 and batch.is_continued):
-                yield from self._flush(len(pending.lines))
-                if i or not batch.is_continued:
-                    self._begin_long(line, time, level, found, i)
-                yield from self._cut(line, is_open)
-                continue
-            if time is not MISS:
-                size = self._n_chars
-                if size >= target or size + n > most or (size >= soft and self._is_gap(time)):
-                    yield from self._flush(len(pending.lines))
-                self._record_at = len(pending.lines)
-                self._before_chars = self._n_chars
-                if time is not None:
-                    self._last_time = time
-            elif self._n_chars + n > most:
-                if self._record_at and self._before_chars >= soft:
-                    yield from self._flush(self._record_at)
-                if self._n_chars + n > limit:
-                    yield from self._flush(len(pending.lines))
-            pending.lines.append(line)
-            pending.times.append(time)
-            pending.levels.append(level)
-            pending.shapes.append(shape)
-            self._n_chars += n
+        start, last = 0, len(found.lines) - 1
+        is_long = [i for i, line in enumerate(found.lines) if len(line) >= self._limit]
+        if batch.is_continued and 0 not in is_long:
+            is_long.insert(0, 0)
+        if batch.is_open and last not in is_long:
+            is_long.append(last)
+        for i in is_long:
+            self._take(found, start, i)
+            yield from self._pack(is_end=True)
+            if i or not batch.is_continued:
+                self._begin_long(found, i)
+            yield from self._cut(found.lines[i], batch.is_open and i == last)
+            start = i + 1
+        self._take(found, start, last + 1)
+        yield from self._pack(is_end=False)
 
     def end(self) -> Iterator[Chunk]:
-        """Yield the last chunk."""
-        yield from self._flush(len(self._pending.lines))
+        """Yield what is left."""
+        yield from self._pack(is_end=True)
 
-    def _is_gap(self, time: float | None) -> bool:
-        last = self._last_time
-        return time is not None and last is not None and time - last >= TIME_GAP_S
-
-    def _flush(self, n: int) -> Iterator[Chunk]:
-        """Yield the first `n` pending lines as a chunk."""
-        if n == 0:
-            return
+    def _take(self, found: Lines, start: int, end: int) -> None:
         pending = self._pending
-        taken = Lines(*(column[:n] for column in pending.columns))
-        for column in pending.columns:
-            del column[:n]
-        text = "\n".join(taken.lines)
+        shift = len(pending.lines) - start
+        pending.gaps.extend(i + shift for i in found.gaps if start <= i < end)
+        pending.lines.extend(found.lines[start:end])
+        pending.times.extend(found.times[start:end])
+        pending.shapes.extend(found.shapes[start:end])
+
+    def _pack(self, *, is_end: bool) -> Iterator[Chunk]:
+        """Yield chunks of the pending lines; all of them at an end, else all but the last ones."""
+        pending = self._pending
+        ends = list(accumulate(len(line) + 1 for line in pending.lines))
+        at, n = 0, len(pending.lines)
+        while at < n:
+            begun = ends[at - 1] if at else 0
+            if not is_end and ends[-1] - begun <= self._limit + self._target:
+                break
+            cut = self._cut_after(at, begun, ends)
+            yield from self._flush(at, cut)
+            at = cut
+        for column in (pending.lines, pending.times, pending.shapes):
+            del column[:at]
+        pending.gaps[:] = [i - at for i in pending.gaps if i >= at]
+
+    def _cut_after(self, at: int, begun: int, ends: list[int]) -> int:
+        """Return the line before which the chunk that begins with line `at` ends.
+
+        The first head from `target` characters on, or after a gap; the last head before, where
+        that would make the chunk half as long again; a line's end, where one record is too long.
+        """
+        times, target, n = self._pending.times, self._target, len(ends)
+        soft = bisect_left(ends, begun + target // 4, at) + 1
+        full = bisect_left(ends, begun + target, at) + 1
+        most = max(bisect_right(ends, begun + target * 3 // 2, at), at + 1)
+        for gap in self._pending.gaps:
+            if soft <= gap <= full:
+                return gap
+        for i in range(full, min(most, n - 1) + 1):
+            if times[i] is not MISS:
+                return i
+        if most >= n:
+            return n
+        for i in range(min(full, n) - 1, soft - 1, -1):
+            if times[i] is not MISS:
+                return i
+        limit = max(bisect_right(ends, begun + self._limit, at), at + 1)
+        for i in range(most, min(limit, n - 1) + 1):
+            if times[i] is not MISS:
+                return i
+        return min(limit, n)
+
+    def _flush(self, start: int, end: int) -> Iterator[Chunk]:
+        """Yield pending lines as a chunk, unless they are all blank."""
+        pending = self._pending
+        lines, times = pending.lines[start:end], pending.times[start:end]
+        shapes = set(pending.shapes[start:end])
+        text = "\n".join(lines)
         body = text.strip("\n")
-        times, levels = self._span_of(taken)
+        levels: set[str | None] = {shape.level for shape in shapes}
+        if times[0] is MISS:
+            levels.add(self._level)
+        span = self._span_of(lines, times)
+        for i in range(end - 1, start - 1, -1):
+            if pending.times[i] is not MISS:
+                self._level = pending.shapes[i].level
+                break
         if body:
             lead = len(text) - len(text.lstrip("\n"))
-            yield self._chunk(body, lead, lead, self._embed_text(taken), times, levels)
+            ordered = tuple(level for level in LEVELS if level in levels)
+            ordered_shapes = dict.fromkeys(pending.shapes[start:end])
+            yield self._chunk(body, lead, lead, self._embed_text(ordered_shapes), span, ordered)
         self._offset += len(text) + 1
-        self._line += n
-        self._n_chars -= len(text) + 1
-        self._record_at = max(0, self._record_at - n)
-        self._before_chars = 0
+        self._line += end - start
 
     def _chunk(
         self,
@@ -284,16 +297,14 @@ class _Packer:
             levels=levels,
         )
 
-    def _begin_long(
-        self, line: str, time: float | Miss | None, level: str | None, found: Lines, i: int
-    ) -> None:
+    def _begin_long(self, found: Lines, i: int) -> None:
         """Note the record of a line that is cut: its pieces share one template."""
         self.n_cut_lines += 1
+        line, time, shape = found.lines[i], found.times[i], found.shapes[i]
         if time is not MISS:
             self._time = None if time is None else self._reader.exact_time(line[:MAX_RECORD_CHARS])
-            self._last_time = self._time if self._time is not None else self._last_time
-            self._level = level
-        self._long_template = f"{self._title}\n{mask(self._reader.without_time(line[:4096]))}"
+            self._level = shape.level
+        self._long_template = f"{self._title}\n{template_of(shape)}".strip()
 
     def _cut(self, line: str, is_open: bool) -> Iterator[Chunk]:
         """Yield the pieces of a long line, or of the part of it that has been read."""
@@ -305,55 +316,45 @@ class _Packer:
         self._offset += len(line) + (not is_open)
         self._line += not is_open
 
-    def _span_of(self, taken: Lines) -> tuple[tuple[float | None, float | None], tuple[str, ...]]:
-        """Return the earliest and latest time and the levels, and remember the last record's.
+    def _span_of(
+        self, lines: list[str], times: list[float | Miss | None]
+    ) -> tuple[float | None, float | None]:
+        """Return the earliest and latest time, and remember the last record's.
 
-        Clocks go back and threads write late, so the ends are not simply first and last line.
+        Clocks go back and threads write late, so these are not simply first and last line.
         """
-        found: set[str | None] = {self._level} if taken.times[0] is MISS else set()
-        carried = self._time if taken.times[0] is MISS else None
-        low = high = -1
-        for i, time in enumerate(taken.times):
-            if time is MISS:
-                continue
-            self._level = taken.levels[i]
-            found.add(self._level)
-            self._time = time
-            if time is None:
-                continue
-            if low < 0 or time < taken.times[low]:  # type: ignore[operator]
-                low = i
-            if high < 0 or time >= taken.times[high]:  # type: ignore[operator]
-                high = i
-        ends = [self._reader.exact_time(taken.lines[i]) for i in (low, high) if i >= 0]
-        known = [t for t in (carried, *ends) if t is not None]
-        span = (min(known), max(known)) if known else (None, None)
-        return span, tuple(level for level in LEVELS if level in found)
+        known = [time for time in times if isinstance(time, float)]
+        carried = self._time if times[0] is MISS else None
+        ends = [] if carried is None else [carried]
+        if known:
+            first = times.index(min(known))
+            last = len(times) - 1 - times[::-1].index(max(known))
+            exact = [self._reader.exact_time(lines[i]) for i in (first, last)]
+            ends += [time for time in exact if time is not None]
+            self._time = known[-1]
+        return (min(ends), max(ends)) if ends else (None, None)
 
-    def _embed_text(self, taken: Lines) -> str:
+    def _embed_text(self, shapes: dict[Shape, None]) -> str:
         """Return what stands for this chunk in the indexes; see the module's docstring."""
-        background, reader = self._background, self._reader
-        severe: set[str] = set()
-        routine: set[str] = set()
-        known: set[str] = set()
-        n_chars = 0
-        heads = _heads(taken)
-        urgent = {i for i in heads if _is_severe(taken, i)}
-        for i in sorted(heads, key=lambda i: i not in urgent):
+        place_of = self._background.place_of
+        chosen: dict[str, bool] = {}  # template -> is it severe
+        rarest, n_chars = -1, 0
+        for shape in sorted(shapes, key=_is_routine):
             if n_chars >= EMBED_CHARS:
                 break
-            template = template_of(reader, taken, i)
-            if template in background.place_of:
-                known.add(template)
-                if i not in urgent:
-                    continue
-            chosen = severe if i in urgent else routine
-            if template not in severe and template not in chosen:
-                chosen.add(template)
+            template = template_of(shape)
+            place = place_of.get(template)
+            if place is not None and not shape.is_severe:
+                rarest = max(rarest, place)
+            elif template and template not in chosen:
+                chosen[template] = shape.is_severe
                 n_chars += len(template) + 1
-        if severe or routine:
-            body = "\n".join([*sorted(severe), *sorted(routine)])
+        if chosen:
+            body = "\n".join(sorted(chosen, key=lambda template: (not chosen[template], template)))
         else:
-            place = max((background.place_of[template] for template in known), default=-1)
-            body = background.texts[place] if place >= 0 else ""
+            body = self._background.texts[rarest] if rarest >= 0 else ""
         return f"{self._title}\n{body[:EMBED_CHARS]}".strip()
+
+
+def _is_routine(shape: Shape) -> bool:
+    return not shape.is_severe

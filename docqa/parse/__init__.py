@@ -73,7 +73,9 @@ PARSERS: dict[str, Parser] = {
 _BY_KIND: dict[Kind, Parser] = {Kind.PDF: _parse_pdf, Kind.LOG: _parse_log, Kind.TEXT: _parse_text}
 # Of these suffixes the content is never taken for a log: a CSV of events stays a table.
 _MARKUP = frozenset(PARSERS) - {".pdf", ".log", ".txt", ".text", ".json", ".jsonl", ".ndjson"}
-_ROTATED = re.compile(r"\.(?:\d{1,4}|\d{4}-?\d\d-?\d\d(?:[-T]?\d+)?|old|gz|bak)$", re.IGNORECASE)
+_ROTATED = re.compile(
+    r"\.(?:\d{1,4}|\d{4}-?\d\d-?\d\d(?:[-T]?\d+)?|old|gz|bz2|xz|bak)$", re.IGNORECASE
+)
 _LOG_NAMES = frozenset({".log", ".out", ".err"})
 
 
@@ -97,7 +99,7 @@ def kind_of(path: Path) -> Kind:
         raise UnreadableFile(path, "is empty; nothing to index")
     suffix = suffix_of(path)
     if sniff.is_pdf(head.data):
-        if head.is_gzip:
+        if head.is_packed:
             raise UnsupportedFile(path, "is a compressed PDF; unpack it first")
         return Kind.PDF
     binary = sniff.binary_kind(head.data)

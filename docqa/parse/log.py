@@ -19,12 +19,20 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from docqa.parse.encoding import decode, detect_encoding
-from docqa.parse.levels import find_level
-from docqa.parse.log_format import MISS, SAMPLE_LINES, HeaderReader, Miss, continues
+from docqa.parse.levels import SEVERE, find_level
+from docqa.parse.log_format import (
+    MISS,
+    SAMPLE_LINES,
+    HeaderReader,
+    LineFormat,
+    Miss,
+    continues,
+    find_formats,
+)
 from docqa.parse.stream import TextStream
 from docqa.parse.timestamps import YearClock, fraction_after
 from docqa.protocols import ParseOptions
@@ -32,86 +40,115 @@ from docqa.types import Block, BlockKind, DocumentInfo, Kind, Locator, ParseItem
 
 MAX_RECORD_CHARS = 16_384
 
-_DIGITS = b"0123456789"
+_VARYING = b"0123456789abcdefABCDEF"
 _MAX_SHAPES = 20_000
+_SHAPE_CHARS = 700
+TIME_GAP_S = 600.0
+_HEAD_BYTES = 262_144
 _SAMPLE_SPOTS = 64
-_SPOT_BYTES = 65_536
-_NUMERIC_LEVEL = re.compile(r'<\d|\{.*"(?:level|lvl|severity|priority)"\s*:\s*"?\d', re.I)
+_SPOT_BYTES = 8_192
+_OWN_LEVEL = re.compile(
+    r'<\d|[A-Z]\d{4} |[A-Z]/|\{.*"(?:level|lvl|severity|priority|s)"\s*:\s*"?(?:\d|.")', re.I
+)
+_LETTER_LEVEL = re.compile(r"\s+(?:[0-9A-Fa-f]+\s+){0,2}[VTDIWEFC][\s/|]")
 _LOOKS_SHARE = 0.4
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
+class LogSample:
+    """What a look at some places of a file told: `pieces` are whole lines, in the file's order."""
+
+    pieces: tuple[tuple[str, ...], ...]
+    formats: tuple[LineFormat, ...]
+    first_year: int  # of the first date, where dates have none
+
+
+@dataclass(slots=True, eq=False)
 class Shape:
-    """What lines that differ only in their digits have in common."""
+    """What lines that differ only in hexadecimal digits have in common.
+
+    Level words stay apart without those letters; level numbers and letters do not, so lines whose
+    level may be one of those have a shape for each level (`variants`).
+    """
 
     level: str | None
-    has_numeric_level: bool = False
-    template: str | None = None  # filled in by whoever needs it
+    is_head: bool  # of a record
+    is_severe: bool  # the level of the record, also for the lines that continue it
+    line: str | None  # one such line without its time, until somebody has made its template
+    template: str = ""
+    variants: dict[str | None, Shape] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Lines:
-    """Lines with what is known of each: `times[i]` is MISS where line i continues a record."""
+    """Lines with what is known of each: `times[i]` is MISS where line i continues a record.
+
+    `gaps` are the indices of heads that come `TIME_GAP_S` or more after the head before.
+    """
 
     lines: list[str]
     times: list[float | Miss | None]
-    levels: list[str | None]
     shapes: list[Shape]
-
-    @property
-    def columns(self) -> tuple[list[Any], ...]:
-        """The four lists, in the order of the fields."""
-        return self.lines, self.times, self.levels, self.shapes
+    gaps: list[int]
 
 
 class RecordReader:
     """Finds the records among the lines of one file, in order."""
 
-    def __init__(self, sample: Sequence[str], clock: YearClock) -> None:
-        self.headers = HeaderReader(sample, clock)
+    def __init__(self, sample: LogSample) -> None:
+        self.headers = HeaderReader(sample.formats, YearClock(sample.first_year))
         self._heads: dict[bytes, Shape] = {}
         self._rest: dict[bytes, Shape] = {}
         self._is_first = True
+        self._is_severe = False  # the record that the last line belongs to
+        self._last_time: float | None = None
 
     def read(self, lines: list[str]) -> Lines:
-        """Return time, level and shape of each line; lines have to come in the file's order."""
-        times: list[float | Miss | None] = []
-        levels: list[str | None] = []
-        shapes: list[Shape] = []
+        """Return time and shape of each line; lines have to come in the file's order.
+
+        This is the loop that every line of a 2 GB log passes: one match, two look-ups.
+        """
+        found = Lines(lines, [], [], [])
         if not lines:
-            return Lines(lines, times, levels, shapes)
+            return found
         joined = "\n".join(lines).encode("utf-8", "replace")
-        keys = joined.translate(None, _DIGITS).split(b"\n")
-        if not self.headers.formats:
-            for line, key in zip(lines, keys, strict=True):
-                self._read_slowly(line, key, times, levels, shapes)
-            return Lines(lines, times, levels, shapes)
+        keys = joined.translate(None, _VARYING).split(b"\n")
+        add_time, add_shape = found.times.append, found.shapes.append
         heads, headers = self._heads, self.headers
-        chosen = headers.formats[0]
-        find, memo = chosen.finder, headers.memo(chosen)
+        chosen = headers.formats[0] if headers.formats else None
+        find = chosen.finder if chosen else _find_nothing
+        memo = headers.memo(chosen) if chosen else {}
         for line, key in zip(lines, keys, strict=True):
             match = find(line)
             if match is None:
-                self._read_slowly(line, key, times, levels, shapes)
-                if headers.formats[0] is not chosen:
+                self._read_slowly(line, key, found)
+                if headers.formats and headers.formats[0] is not chosen:
                     chosen = headers.formats[0]
                     find, memo = chosen.finder, headers.memo(chosen)
                 continue
             groups = match.groups()
             time = memo.get(groups, MISS)
-            if time is MISS:
+            if time is MISS and chosen:
                 time = headers.time_of(chosen, groups)
                 memo = headers.memo(chosen)
+                self._note_gap(time, found)
             shape = heads.get(key)
             if shape is None:
-                shape = self._new_head(line, key, match.end(1))
-            times.append(time)
-            levels.append(
-                find_level(line, match.end(1)) if shape.has_numeric_level else shape.level
-            )
-            shapes.append(shape)
+                shape = self._new_head(line, key, match)
+            if shape.variants is not None:
+                shape = _variant(shape, line, match.end(1))
+            add_time(time)
+            add_shape(shape)
+            self._is_severe = shape.is_severe
         self._is_first = False
-        return Lines(lines, times, levels, shapes)
+        return found
+
+    def _note_gap(self, time: float | Miss | None, found: Lines) -> None:
+        """Note a long silence. It ends with a time not seen before, so others need no look."""
+        if isinstance(time, float):
+            if self._last_time is not None and time - self._last_time >= TIME_GAP_S:
+                found.gaps.append(len(found.times))
+            self._last_time = time
 
     def exact_time(self, line: str) -> float | None:
         """Return the time of a header line with its fraction of a second."""
@@ -120,52 +157,63 @@ class RecordReader:
             return None
         return head[0] + fraction_after(line, head[1])
 
-    def without_time(self, line: str) -> str:
-        """Return a line without its time, for its template."""
-        for found in self.headers.formats:
-            match = found.finder(line)
-            if match is not None:
-                if found.name == "json":
-                    return line
-                return line[: match.start(1)] + line[match.end() :].lstrip(".,:0123456789])\"' \t")
-        return line
-
-    def _read_slowly(
-        self,
-        line: str,
-        key: bytes,
-        times: list[float | Miss | None],
-        levels: list[str | None],
-        shapes: list[Shape],
-    ) -> None:
+    def _read_slowly(self, line: str, key: bytes, found: Lines) -> None:
         """Append what is known of a line that is not of the format seen last."""
         headers = self.headers
-        head: tuple[float | None, int] | Miss = MISS
         shape = self._rest.get(key)
-        if shape is None:
+        time: float | Miss | None = MISS
+        match: re.Match[str] | None = None
+        if shape is None or self._is_first:
             n_formats = len(headers.formats)
-            head = headers.read(line)
+            head = headers.find(line)
             if len(headers.formats) != n_formats:
                 self._rest.clear()
-            if head is MISS and not headers.formats and not continues(line):
-                head = (None, 0)
-        if self._is_first and head is MISS:
-            head = (None, 0)
+            if head is not None:
+                time, match = head
+                self._note_gap(time, found)
+            elif self._is_first or not (headers.formats or continues(line)):
+                time = None
+        if time is not MISS:
+            shape = self._heads.get(key) or self._new_head(line, key, match)
+            if shape.variants is not None:
+                shape = _variant(shape, line, match.end(1) if match else 0)
+            self._is_severe = shape.is_severe
+        elif shape is None:
+            tells = line[:1] not in ("", " ", "\t", "#") and not line.startswith("at ")
+            rest = Shape(None, False, self._is_severe, line[:_SHAPE_CHARS] if tells else None)
+            shape = _remember(self._rest, key, rest)
         self._is_first = False
-        if head is MISS:
-            if shape is None:
-                shape = _remember(self._rest, key, Shape(None))
-            times.append(MISS)
-            levels.append(None)
-        else:
-            shape = self._heads.get(key) or self._new_head(line, key, head[1])
-            times.append(head[0])
-            levels.append(find_level(line, head[1]) if shape.has_numeric_level else shape.level)
-        shapes.append(shape)
+        found.times.append(time)
+        found.shapes.append(shape)
 
-    def _new_head(self, line: str, key: bytes, end: int) -> Shape:
-        is_numeric = _NUMERIC_LEVEL.match(line) is not None
-        return _remember(self._heads, key, Shape(find_level(line, end), is_numeric))
+    def _new_head(self, line: str, key: bytes, match: re.Match[str] | None) -> Shape:
+        end = match.end(1) if match else 0
+        level = find_level(line, end)
+        shape = Shape(level, True, level in SEVERE, _without_time(line, match))
+        if _OWN_LEVEL.match(line) or _LETTER_LEVEL.search(line, end, end + 60):
+            shape.variants = {level: Shape(level, True, level in SEVERE, shape.line)}
+        return _remember(self._heads, key, shape)
+
+
+def _find_nothing(line: str) -> None:
+    return None
+
+
+def _variant(shape: Shape, line: str, end: int) -> Shape:
+    """Return the shape of a line whose level its shape does not tell."""
+    level = find_level(line, end)
+    variants = shape.variants or {}
+    if level not in variants:
+        variants[level] = Shape(level, True, level in SEVERE, shape.line)
+    return variants[level]
+
+
+def _without_time(line: str, match: re.Match[str] | None) -> str:
+    """Return the beginning of a line without its time, for its template."""
+    if match is None or line[:1] == "{":
+        return line[:_SHAPE_CHARS]
+    rest = line[match.end() : match.end() + _SHAPE_CHARS].lstrip(".,:0123456789])\"' \t")
+    return line[: match.start(1)] + rest
 
 
 def _remember(shapes: dict[bytes, Shape], key: bytes, shape: Shape) -> Shape:
@@ -175,39 +223,26 @@ def _remember(shapes: dict[bytes, Shape], key: bytes, shape: Shape) -> Shape:
     return shape
 
 
-@dataclass(frozen=True, slots=True)
-class LogSample:
-    """Lines from places all over a file, in order; `clock` is set to the file's first year."""
-
-    pieces: tuple[tuple[str, ...], ...]
-    clock_year: int
-
-    @property
-    def first_lines(self) -> list[str]:
-        """The lines that formats are recognised by: the beginning, then some of the rest."""
-        lines = list(self.pieces[0][:SAMPLE_LINES]) if self.pieces else []
-        if len(lines) < SAMPLE_LINES:
-            lines += [line for piece in self.pieces[1:] for line in piece[:16]]
-        return lines[:SAMPLE_LINES]
-
-
 def sample_log(path: Path) -> LogSample:
-    """Return lines from up to 64 places of the file; of a packed or UTF-16 file from its head.
+    """Look at up to 64 places of the file; at a packed or UTF-16 file's beginning only.
 
     Raises what TextStream raises.
     """
     stream = TextStream(path)
     try:
-        head = next(stream.blocks(), "")
-        is_narrow = stream.packed is None and not stream.encoding.startswith("utf-")
-        is_narrow = is_narrow or (stream.packed is None and stream.encoding == "utf-8")
+        head = next(stream.blocks(), "")[:_HEAD_BYTES]
+        can_seek = stream.packed is None and not stream.encoding.startswith(("utf-16", "utf-32"))
     finally:
         stream.close()
     stat = path.stat()
-    pieces = [tuple(head[: _SPOT_BYTES * 16].split("\n")[:-1] or [head[:_SPOT_BYTES]])]
-    if is_narrow and stat.st_size > len(head) * 2:
+    pieces = [tuple(head.split("\n")[:-1] or [head])]
+    if can_seek and stat.st_size > _HEAD_BYTES:
         pieces += _spots(path, stat.st_size)
-    return LogSample(tuple(pieces), _first_year(pieces, stat.st_mtime))
+    lines = list(pieces[0][: SAMPLE_LINES // 2])
+    lines += [line for piece in pieces[1:] for line in piece[:8]]
+    lines += pieces[0][SAMPLE_LINES // 2 : SAMPLE_LINES]
+    formats = tuple(find_formats(lines[:SAMPLE_LINES]))
+    return LogSample(tuple(pieces), formats, _first_year(pieces, formats, stat.st_mtime))
 
 
 def _spots(path: Path, n_bytes: int) -> list[tuple[str, ...]]:
@@ -226,14 +261,13 @@ def _spots(path: Path, n_bytes: int) -> list[tuple[str, ...]]:
     return pieces
 
 
-def _first_year(pieces: Sequence[Sequence[str]], mtime: float) -> int:
+def _first_year(
+    pieces: Sequence[Sequence[str]], formats: Sequence[LineFormat], mtime: float
+) -> int:
     """Return the year of the file's first date without a year; of no use with other formats."""
-    from datetime import UTC, datetime
-
-    clock = YearClock(2000)
-    reader = HeaderReader(pieces[0][:SAMPLE_LINES] if pieces else (), clock)
+    reader = HeaderReader(formats, YearClock(2000))
     last: float | None = None
-    if any(not f.time.has_year for f in reader.formats):
+    if any(not f.time.has_year for f in formats):
         for piece in pieces:
             step = max(1, len(piece) // 64)
             for line in (*piece[::step], *piece[-1:]):
@@ -251,7 +285,7 @@ def looks_like_log(head: str) -> bool:
     lines = [line for line in head.split("\n")[:-1] or [head] if line.strip()][:400]
     if not lines:
         return False
-    reader = HeaderReader(lines, YearClock(2000))
+    reader = HeaderReader(find_formats(lines), YearClock(2000))
     n_heads = n_open = 0
     for line in lines:
         if reader.read(line) is not MISS:
@@ -271,17 +305,14 @@ def parse_log(path: Path, options: ParseOptions) -> Iterator[ParseItem]:
         UnsupportedFile: binary data.
         UnreadableFile: empty, not permitted, or a decompression bomb.
     """
-    sample = sample_log(path)
-    reader = RecordReader(sample.first_lines, YearClock(sample.clock_year))
+    reader = RecordReader(sample_log(path))
     stream = TextStream(path)
     record = _Record(1)
     n_lines = n_cut = 0
     try:
         for batch in line_batches(stream):
             found = reader.read(batch.lines)
-            for i, (line, time, level) in enumerate(
-                zip(found.lines, found.times, found.levels, strict=True)
-            ):
+            for i, (line, time) in enumerate(zip(found.lines, found.times, strict=True)):
                 is_same_line = i == 0 and batch.is_continued
                 n_lines += not is_same_line
                 is_full = bool(record.n_chars) and record.n_chars + len(line) >= MAX_RECORD_CHARS
@@ -289,7 +320,7 @@ def parse_log(path: Path, options: ParseOptions) -> Iterator[ParseItem]:
                     yield from record.blocks()
                     record = _Record(n_lines, time=record.time, level=record.level)
                 if time is not MISS and not is_same_line:
-                    record.level = level
+                    record.level = found.shapes[i].level
                     record.time = None if time is None else reader.exact_time(line)
                 n_cut += len(line) >= MAX_RECORD_CHARS and not is_same_line
                 if is_same_line:

@@ -16,7 +16,7 @@ from enum import Enum
 
 from docqa.parse.timestamps import FORMATS, Groups, TimeFormat, YearClock, read_groups
 
-SAMPLE_LINES = 1000
+SAMPLE_LINES = 400
 _NEAR = r"^.{0,200}?"
 _MAX_MEMO = 1 << 16
 _LOST_LINES = 256  # so many lines in a row without a header: look at them afresh
@@ -73,16 +73,16 @@ class HeaderReader:
     `formats[0]` matched last. Not shared between files: it remembers times and the year.
     """
 
-    def __init__(self, sample: Sequence[str], clock: YearClock) -> None:
+    def __init__(self, formats: Sequence[LineFormat], clock: YearClock) -> None:
         self.clock = clock
-        self.formats = find_formats(sample)
+        self.formats = list(formats)
         self._memos: dict[LineFormat, dict[Groups, float | None]] = {}
         self._year = clock.year
         self._lost: list[str] = []
         self._patience = _LOST_LINES
 
-    def read(self, line: str) -> tuple[float | None, int] | Miss:
-        """Return (time or None, offset behind the seconds) of a header line, or MISS."""
+    def find(self, line: str) -> tuple[float | None, re.Match[str]] | None:
+        """Return the time of a header line, None where it has no absolute one, and the match."""
         for place, found in enumerate(self.formats):
             match = found.finder(line)
             if match is None:
@@ -91,9 +91,14 @@ class HeaderReader:
                 self.formats.insert(0, self.formats.pop(place))
             if self._lost:
                 self._lost.clear()
-            return self.time_of(found, match.groups()), match.end(1)
+            return self.time_of(found, match.groups()), match
         self._note_lost(line)
-        return MISS
+        return None
+
+    def read(self, line: str) -> tuple[float | None, int] | Miss:
+        """Return (time or None, offset behind the seconds) of a header line, or MISS."""
+        head = self.find(line)
+        return MISS if head is None else (head[0], head[1].end(1))
 
     def time_of(self, found: LineFormat, groups: Groups) -> float | None:
         """Return the time of a header's groups, remembered by second."""

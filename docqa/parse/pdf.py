@@ -76,7 +76,7 @@ def _open(path: Path, options: ParseOptions) -> pymupdf.Document:
         raise UnreadableFile(path, "is empty; nothing to index") from None
     except Exception as error:  # MuPDF raises many types, and RuntimeError for most
         _reraise_memory(error)
-        raise UnreadableFile(path, f"is not a readable PDF: {_words(error)}") from error
+        raise UnreadableFile(path, "cannot be opened: it is damaged or not a PDF") from error
     if document.needs_pass and not document.authenticate(options.password or ""):
         document.close()
         wrong = "the password is wrong" if options.password else "it is encrypted"

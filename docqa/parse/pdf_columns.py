@@ -28,7 +28,8 @@ def in_reading_order(items: Sequence[Item], depth: int = 0) -> list[list[Item]]:
         return [sorted_rows(items)]
     columns: list[list[Item]] = []
     wide: list[Item] = []
-    for band in _bands(items, gutter):
+    bands = _bands(items, gutter)
+    for i, band in enumerate(bands):
         left = [item for item in band if item.x1 <= gutter + 2]
         right = [item for item in band if item.x0 >= gutter - 2]
         if len(left) + len(right) < len(band) or not _are_columns(left, right):
@@ -36,10 +37,29 @@ def in_reading_order(items: Sequence[Item], depth: int = 0) -> list[list[Item]]:
             continue
         columns += in_reading_order(wide, _MAX_DEPTH)
         wide = []
+        if i + 1 < len(bands):
+            wide = _heading_below(left, right)
+            left = [item for item in left if item not in wide]
         columns += in_reading_order(left, depth + 1)
         columns += in_reading_order(right, depth + 1)
     columns += in_reading_order(wide, _MAX_DEPTH)
     return columns
+
+
+def _heading_below(left: Sequence[Item], right: Sequence[Item]) -> list[Item]:
+    """Return the last lines at the left if they belong to the full-width text that follows.
+
+    They stand below both columns, after a gap.
+    """
+    ordered = sorted(left, key=lambda item: item.y0)
+    end = max(item.y1 for item in right)
+    for n_lines in (1, 2, 3):
+        if len(ordered) - n_lines < _MIN_LINES:
+            break
+        above, first = ordered[-n_lines - 1], ordered[-n_lines]
+        if first.y0 - above.y1 > 0.8 * (first.y1 - first.y0):
+            return list(ordered[-n_lines:]) if first.y0 > end else []
+    return []
 
 
 def sorted_rows(items: Sequence[Item]) -> list[Item]:

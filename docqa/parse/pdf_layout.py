@@ -24,7 +24,8 @@ _NAMED = re.compile(
     r"(?:chapter|part|article|appendix|annex|section|exhibit|schedule)\s+[\dIVXLCA-Z]+\b", re.I
 )
 _CAPTION = re.compile(r"(?:figure|fig\.|table|chart|exhibit|source|note)s?\b[\s:]*\d*", re.I)
-MAX_PARAGRAPH_CHARS = 16_000
+_TOC_END = re.compile(r"…\s?[\w.-]{1,8}$")
+_INITIAL = re.compile(r"(?:^|[\s(])(?:[A-Z]\.)+$")
 
 
 @dataclass(slots=True)
@@ -191,30 +192,36 @@ def _stretch(
 
 def _breaks(group: list[_Row], row: _Row, left: float, right: float, step: float) -> bool:
     """Whether `row` begins a paragraph after the rows of `group`."""
-    above, first = group[-1], group[0]
-    size = max(above.size, 1.0)
-    if (row.y1 - above.y1) > 1.28 * step * max(size, row.size) + 0.5:
+    above = group[-1]
+    size = max(above.size, row.size, 1.0)
+    if (row.y1 - above.y1) > 1.28 * step * size + 0.5:
         return True
-    if abs(row.size - above.size) > 0.08 * size + 0.4 or row.mono != above.mono:
+    if abs(row.size - above.size) > 0.08 * above.size + 0.4 or row.mono != above.mono:
         return True
     if above.is_split or row.is_split:
         return True
-    if row.bold != above.bold and (above.bold or row.bold) and _ends_short(above, right):
+    if row.bold != above.bold and _ends_short(above, right):
         return True
     if above.bold and row.bold and _SECTION.match(row.text):
         return True
-    if _BULLET.match(row.text) and (
-        is_finished(above.text) or _BULLET.match(first.text) or row.x0 > left + 4
-    ):
+    return _begins_anew(group, row, left, right)
+
+
+def _begins_anew(group: list[_Row], row: _Row, left: float, right: float) -> bool:
+    """Whether the words and the margins say that a paragraph or an item begins at `row`."""
+    above, first = group[-1], group[0]
+    if _TOC_END.search(above.text):
         return True
+    if _INITIAL.search(above.text):
+        return False  # "U." and "S. Government" on two lines
     is_item = bool(_BULLET.match(first.text))
+    if _BULLET.match(row.text) and (is_finished(above.text) or is_item or row.x0 > left + 4):
+        return True
     if is_item:
         return row.x0 <= first.x0 + 1 and is_finished(above.text) and _ends_short(above, right)
     if is_finished(above.text):
-        if row.x0 - above.x0 > 0.8 * size and row.x0 - left < 6 * size:
-            return True
-        if _ends_short(above, right):
-            return True
+        is_indented = 0.8 * above.size < row.x0 - above.x0 and row.x0 - left < 6 * above.size
+        return is_indented or _ends_short(above, right)
     return row.text.rstrip().endswith(":") and _ends_short(above, right) and len(row.text) < 40
 
 
@@ -268,6 +275,8 @@ def _heading_level(rows: list[_Row], text: str, styles: Styles, outline: Mapping
     n_letters = sum(c.isalpha() for c in text)
     if len(rows) > 4 or len(text) > 250 or n_letters < 2:
         return 0
+    if "…" in text:
+        return 0  # an entry of the table of contents
     named = outline.get(normal_title(text))
     if named:
         return named

@@ -18,6 +18,7 @@ from docqa.parse.rows import is_header, labelled
 
 _TOLERANCE = 3.0  # points between things that are meant to touch
 _MAX_CELL_CHARS = 700  # longer cells on average: boxes around prose, not a table
+_MAX_LABEL_CHARS = 60
 _PROSE_CHARS = 45  # a row of longer pieces is text in columns
 _NUMERIC = re.compile(
     r"[-+(±<>≤≥~]?\s*[$€£]?\s*[\d][\d.,:/\s%()±-]*[a-zA-Z%°]{0,4}\)?$|[-–—]$|[nN]/?[aA]$"
@@ -36,19 +37,22 @@ class Table:
     used: list[Line]
     columns: list[float] = field(default_factory=list)  # left edges, to tell a continuation
     order: int = 0
+    bold_head: bool = False  # only the first row is bold: it names the columns
 
     def texts(self, before: Table | None = None) -> tuple[list[str], list[str]]:
         """Return (column names, one text a row).
 
         Names are taken from `before`, the table that this one continues, where it has none.
         """
-        names, body = header_of(self.rows)
+        names, body = header_of(self.rows, self.bold_head)
         if before is not None and len(before.rows[0]) == len(self.rows[0]):
-            earlier, _ = header_of(before.rows)
+            earlier, _ = header_of(before.rows, before.bold_head)
             if not names and earlier and _same_places(before.columns, self.columns):
                 names = earlier
         if names:
             return names, [text for row in body if (text := labelled(names, row))]
+        if len(self.rows[0]) == 2 and all(len(row[0]) <= _MAX_LABEL_CHARS for row in body):
+            return [], [_pair(*row) for row in body]
         return [], [text for row in body if (text := _form_row(row))]
 
 
@@ -59,6 +63,13 @@ def find_tables(page: PageText) -> list[Table]:
     free = [line for line in page.lines if id(line) not in used]
     tables += _aligned(free, page)
     return sorted(tables, key=lambda table: table.y0)
+
+
+def _pair(label: str, value: str) -> str:
+    """Return a label with its value, as in a table of two columns that have no names."""
+    if not label or not value:
+        return label or value
+    return f"{label} {value}" if label.endswith(":") else f"{label}: {value}"
 
 
 def _form_row(row: Sequence[str]) -> str:
@@ -75,7 +86,9 @@ def _form_row(row: Sequence[str]) -> str:
     return " | ".join(parts)
 
 
-def header_of(rows: Sequence[list[str]]) -> tuple[list[str], list[list[str]]]:
+def header_of(
+    rows: Sequence[list[str]], bold_head: bool = False
+) -> tuple[list[str], list[list[str]]]:
     """Split rows into column names (empty where there are none) and the body.
 
     Names in two rows ("2019" over "Actual") are joined, empty ones filled from the left.
@@ -83,7 +96,7 @@ def header_of(rows: Sequence[list[str]]) -> tuple[list[str], list[list[str]]]:
     if len(rows) < 2 or len(rows[0]) < 2:
         return [], list(rows)
     second = rows[1]
-    if _is_names(rows[0], second):
+    if _is_names(rows[0], second) and (bold_head or len(rows[0]) > 2 or _is_numbers(rows)):
         return rows[0], list(rows[1:])
     if len(rows) > 2 and sum(map(bool, rows[0])) < len(rows[0]) and not rows[0][0]:
         filled, last = [], ""
@@ -94,6 +107,13 @@ def header_of(rows: Sequence[list[str]]) -> tuple[list[str], list[list[str]]]:
         if _is_names(names, rows[2]) and all(not _NUMERIC.match(cell) for cell in second if cell):
             return names, list(rows[2:])
     return [], list(rows)
+
+
+def _is_numbers(rows: Sequence[list[str]]) -> bool:
+    """Whether the second column holds numbers under a name that is none."""
+    values = [row[1] for row in rows[1:] if row[1]]
+    n_numbers = sum(bool(_NUMERIC.match(value)) for value in values)
+    return n_numbers >= 0.8 * len(values) > 0 and not any(map(str.isdigit, rows[0][1]))
 
 
 def _is_names(first: list[str], second: list[str]) -> bool:
@@ -199,8 +219,33 @@ def _grid(page: PageText, hs: _Rules, vs: _Rules) -> Table | None:
         row = _slot(rows, (line.y0 + line.y1) / 2)
         column = _slot(columns, min((line.x0 + line.x1) / 2, line.x0 + 12))
         cells[row][column].append(line)
-    texts = [[_cell(cell) for cell in row] for row in cells]
+    texts = _merged_down([[_cell(cell) for cell in row] for row in cells], hs, rows, columns)
     return _checked(texts, used, columns, (x0, rows[0], x1, rows[-1]))
+
+
+def _merged_down(
+    texts: list[list[str]], hs: _Rules, rows: list[float], columns: list[float]
+) -> list[list[str]]:
+    """Join cells between which no rule runs; a short one at the left names all of its rows."""
+    for c in range(len(columns) - 1):
+        middle = (columns[c] + columns[c + 1]) / 2
+        top = 0
+        for r in range(1, len(rows) - 1):
+            if any(abs(y - rows[r]) < 4 and x0 - 3 <= middle <= x1 + 3 for y, x0, x1 in hs):
+                top = r
+                continue
+            texts[top][c] = f"{texts[top][c]} {texts[r][c]}".strip()
+            texts[r][c] = ""
+        if c == 0:
+            _fill_down(texts, hs, rows, middle)
+    return texts
+
+
+def _fill_down(texts: list[list[str]], hs: _Rules, rows: list[float], middle: float) -> None:
+    for r in range(1, len(rows) - 1):
+        is_ruled = any(abs(y - rows[r]) < 4 and x0 - 3 <= middle <= x1 + 3 for y, x0, x1 in hs)
+        if not is_ruled and len(texts[r - 1][0]) <= _MAX_LABEL_CHARS and any(texts[r]):
+            texts[r][0] = texts[r - 1][0]
 
 
 def _places(values: list[float]) -> list[float]:
@@ -240,7 +285,16 @@ def _checked(
     if sum(1 for row in rows if sum(map(bool, row)) >= 2) < max(1, 0.3 * len(rows)):
         return None
     order = min(line.order for line in used)
-    return Table(*box, rows, used, [columns[i] for i in keep], order)
+    return Table(*box, rows, used, [columns[i] for i in keep], order, _has_bold_head(rows, used))
+
+
+def _has_bold_head(rows: list[list[str]], used: list[Line]) -> bool:
+    head = " ".join(rows[0])
+    body = " ".join(cell for row in rows[1:] for cell in row)
+    worded = [line for line in used if any(map(str.isalnum, line.text))]
+    bold_chars = sum(len(line.text) for line in worded if line.bold)
+    is_bold = all(line.bold for line in worded if line.text in head and line.text not in body)
+    return is_bold and 0 < bold_chars < len(head) + 0.3 * len(body)
 
 
 # ---- aligned text ----

@@ -10,7 +10,7 @@ import re
 
 _MAX_WORDS = 200_000
 _WORD = re.compile(r"[^\W\d_]+(?:-[^\W\d_]+)*")
-_HEAD = re.compile(r"([^\W\d_]+)[\u00ad-]$")
+_HEAD = re.compile(r"([^\W\d_]+(?:-[^\W\d_]+)*)-$")
 _TAIL = re.compile(r"([^\W\d_]+)")
 _TERMINAL = re.compile(r"[.!?:;…][\"'”’)\]]*$")
 _KEPT_PREFIXES = frozenset(
@@ -64,7 +64,7 @@ class Vocabulary:
         first, second = head[1].lower(), tail[1].lower()
         if first + second in self._words:
             return before[:-1] + after
-        if f"{first}-{second}" in self._words or first in _KEPT_PREFIXES:
+        if f"{first}-{second}" in self._words or first in _KEPT_PREFIXES or "-" in first:
             return before + after
         return before[:-1] + after
 

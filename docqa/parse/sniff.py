@@ -6,25 +6,21 @@ compressed.
 
 from __future__ import annotations
 
-import codecs
+import bz2
 import gzip
+import io
+import lzma
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 from docqa.errors import UnreadableFile
+from docqa.parse.encoding import SAMPLE_BYTES, detect_encoding
 
 HEAD_BYTES = 65_536
 _SEARCH_BYTES = 64 * 1024 * 1024  # how far to look for the first byte that is not ASCII
 _PDF_MAGIC_WITHIN = 1024  # PDF 32000-1, annex H, note 13: readers accept it within 1024 bytes
-_BOMS = (
-    (codecs.BOM_UTF8, "utf-8-sig"),
-    (codecs.BOM_UTF32_LE, "utf-32"),
-    (codecs.BOM_UTF32_BE, "utf-32"),
-    (codecs.BOM_UTF16_LE, "utf-16"),
-    (codecs.BOM_UTF16_BE, "utf-16"),
-)
 _MAGIC = (
     (b"PK\x03\x04", "a ZIP archive or an office document"),
     (b"\xd0\xcf\x11\xe0", "an old Office document"),
@@ -35,8 +31,6 @@ _MAGIC = (
     (b"MM\x00*", "a TIFF image"),
     (b"\x7fELF", "a program"),
     (b"MZ", "a Windows program"),
-    (b"BZh", "bzip2 data"),
-    (b"\xfd7zXZ", "xz data"),
     (b"\x28\xb5\x2f\xfd", "zstd data"),
     (b"7z\xbc\xaf", "a 7z archive"),
     (b"Rar!", "a RAR archive"),
@@ -50,42 +44,40 @@ _CONTROL = bytes(set(range(32)) - set(b"\t\n\r\f\x1b\x08\x00"))  # ESC and BS oc
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """The first bytes of a file, decompressed."""
+    """The first bytes of a file, unpacked."""
 
     data: bytes
-    is_gzip: bool
+    is_packed: bool
 
 
 def open_bytes(path: Path) -> BinaryIO:
-    """Open a file for reading, through gzip where its first bytes say so."""
-    raw = path.open("rb")
-    magic = raw.read(2)
-    raw.seek(0)
-    if magic == b"\x1f\x8b":
-        raw.close()
-        return gzip.open(path, "rb")  # type: ignore[return-value]
-    return raw
+    """Open a file for reading; gzip, bzip2 and xz are recognised by content and unpacked."""
+    with path.open("rb") as raw:
+        magic = raw.read(6)
+    if magic.startswith(b"\x1f\x8b"):
+        return cast(BinaryIO, gzip.open(path, "rb"))
+    if magic.startswith(b"BZh"):
+        return cast(BinaryIO, bz2.open(path, "rb"))
+    if magic == b"\xfd7zXZ\x00":
+        return cast(BinaryIO, lzma.open(path, "rb"))
+    return path.open("rb")
 
 
 def head_of(path: Path) -> Head:
     """Return the first `HEAD_BYTES` bytes.
 
     Raises:
-        UnreadableFile: not a file, missing, no permission, broken gzip.
+        UnreadableFile: not a file, missing, no permission, broken compression.
     """
-    if path.exists() and not path.is_file():
-        raise UnreadableFile(path, "is not a regular file")
     try:
-        with path.open("rb") as raw:
-            data = raw.read(HEAD_BYTES)
-        if data[:2] != b"\x1f\x8b":
-            return Head(data, is_gzip=False)
-        with gzip.open(path, "rb") as unpacked:
-            return Head(unpacked.read(HEAD_BYTES), is_gzip=True)
+        if path.exists() and not path.is_file():
+            raise UnreadableFile(path, "is not a regular file")
+        with open_bytes(path) as file:
+            return Head(file.read(HEAD_BYTES), is_packed=not isinstance(file, io.BufferedReader))
     except FileNotFoundError:
         raise UnreadableFile(path, "does not exist") from None
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise UnreadableFile(path, f"is a broken gzip file: {error}") from error
+    except (EOFError, gzip.BadGzipFile, zlib.error, lzma.LZMAError) as error:
+        raise UnreadableFile(path, f"is compressed and broken: {error}") from error
     except OSError as error:
         raise UnreadableFile(path, f"cannot be read: {error.strerror or error}") from error
 
@@ -100,7 +92,7 @@ def binary_kind(data: bytes) -> str | None:
     for magic, words in _MAGIC:
         if data.startswith(magic) and not (magic == b"MZ" and b"\x00" not in data):
             return words
-    if not data or _bom(data) or _utf16_without_bom(data):
+    if not data or encoding_of(data).startswith(("utf-16", "utf-32")):
         return None
     # A crashed machine leaves runs of NUL in its logs, so some are tolerated between text.
     n_nul = data.count(0)
@@ -112,34 +104,8 @@ def binary_kind(data: bytes) -> str | None:
 
 
 def encoding_of(data: bytes) -> str:
-    """Return the name of the codec for text that begins with, or contains, `data`.
-
-    Valid UTF-8 is UTF-8. Otherwise, few non-ASCII bytes mean Windows-1252 (of which Latin-1 text is
-    a part); with many of them charset-normalizer decides.
-    """
-    bom = _bom(data)
-    if bom:
-        return bom
-    wide = _utf16_without_bom(data)
-    if wide:
-        return wide
-    decoder = codecs.getincrementaldecoder("utf-8")()
-    try:
-        decoder.decode(data)  # not final: a character cut at the end is no error
-        return "utf-8"
-    except UnicodeDecodeError:
-        pass
-    text = data.decode("utf-8", "replace")
-    n_bad, n_other = text.count("�"), sum(c > "\x7f" for c in text)
-    if n_other > 4 * n_bad:
-        return "utf-8"  # some stray bytes in UTF-8 text
-    n_high = len(data) - len(data.translate(None, bytes(range(128, 256))))
-    if n_high < 0.1 * len(data):
-        return "cp1252"
-    from charset_normalizer import from_bytes
-
-    best = from_bytes(data[:HEAD_BYTES]).best()
-    return best.encoding if best else "cp1252"
+    """Return the name of the codec of a text file that begins with `data`."""
+    return detect_encoding(data[:SAMPLE_BYTES]).name
 
 
 def encoding_of_file(path: Path, head: Head) -> str:
@@ -160,24 +126,6 @@ def decode_head(head: Head) -> str:
     """Return the head as text; lines end with a line feed."""
     text = head.data.decode(encoding_of(head.data), "replace")
     return text.replace("\r\n", "\n").replace("\r", "\n")
-
-
-def _bom(data: bytes) -> str | None:
-    return next((name for bom, name in _BOMS if data.startswith(bom)), None)
-
-
-def _utf16_without_bom(data: bytes) -> str | None:
-    """Latin text in UTF-16 has a NUL in nearly every second byte, and none in the others."""
-    sample = data[: min(len(data), 4096) // 2 * 2]
-    if len(sample) < 8:
-        return None
-    even, odd = sample[::2].count(0), sample[1::2].count(0)
-    half = len(sample) // 2
-    if odd > 0.4 * half and even < 0.02 * half:
-        return "utf-16-le"
-    if even > 0.4 * half and odd < 0.02 * half:
-        return "utf-16-be"
-    return None
 
 
 def _is_padded_text(data: bytes, n_nul: int) -> bool:

@@ -28,7 +28,7 @@ import msgspec
 from docqa.config import ParseConfig
 from docqa.errors import FileError, PasswordNeeded, UnreadableFile, UnsupportedFile
 from docqa.protocols import ParseOptions
-from docqa.types import Block, Chunk, ChunkItem, DocumentInfo, PageInfo, ParseItem
+from docqa.types import Block, Chunk, ChunkItem, DocumentInfo, Kind, PageInfo, ParseItem
 
 if TYPE_CHECKING:
     from docqa.chunk import ChunkOptions
@@ -375,14 +375,19 @@ def _serve(request: Request, sender: _Sender) -> None:
 
 
 def _items(request: Request) -> Iterator[ParseItem | ChunkItem]:
-    from docqa.parse import parse
+    from docqa.parse import kind_of, parse
 
-    items = parse(Path(request.path), request.options)
+    path = Path(request.path)
     if not request.chunking:
-        return items
+        return parse(path, request.options)
+    if kind_of(path) is Kind.LOG:
+        from docqa.chunk_log import chunk_log_records
+
+        return chunk_log_records(path, request.options)
     from docqa.chunk import ChunkOptions, chunk_blocks
 
-    return chunk_blocks(items, msgspec.msgpack.decode(request.chunking, type=ChunkOptions))
+    chunking = msgspec.msgpack.decode(request.chunking, type=ChunkOptions)
+    return iter(chunk_blocks(parse(path, request.options), chunking))
 
 
 class _Sender:
