@@ -17,10 +17,12 @@ from docqa.purge import discard_staged, purge, retire
 from docqa.records import (
     Codec,
     FileStamp,
+    Row,
     chunk_values,
     passage_hash,
     path_bytes,
     priority,
+    storable,
     text_values,
 )
 from docqa.store import Store
@@ -76,6 +78,10 @@ class Intake:
         """Take what is known of a page."""
         self._pages.append(page)
 
+    def restamp(self, stamp: FileStamp) -> None:
+        """Correct what is known of the file; of what is staged, `publish` corrects it."""
+        self._stamp = stamp
+
     def publish(self, info: DocumentInfo, state: State, error: str | None = None) -> int:
         """Make the document live in place of what was at its path; return its id."""
         with self._store.db.write() as connection:
@@ -86,18 +92,20 @@ class Intake:
             if old:
                 retire(connection, old[0])
             connection.execute(
-                f"UPDATE documents SET path = ?, life = {LIVE}, kind = ?, title = ?, state = ?, "
-                "n_pages = ?, n_lines = ?, n_chunks = ?, error = ?, warnings = ?, encoding = ? "
+                f"UPDATE documents SET path = ?, life = {LIVE}, sha256 = ?, kind = ?, title = ?, "
+                "state = ?, n_pages = ?, n_lines = ?, n_chunks = ?, error = ?, warnings = ?, "
+                "encoding = ? "
                 f"WHERE doc_id = ? AND life = {STAGED}",
                 (
                     path_bytes(self._stamp.path),
+                    self._stamp.sha256,
                     info.kind.value,
-                    info.title,
+                    storable(info.title),
                     state.value,
                     info.n_pages,
                     info.n_lines,
                     self.n_chunks,
-                    error,
+                    storable(error),
                     json.dumps(info.warnings),
                     info.encoding,
                     self._doc_id,
@@ -127,7 +135,7 @@ class Intake:
         connection.executemany(
             "INSERT OR REPLACE INTO pages (doc_id, page, label, state, n_chars, reason) "
             "VALUES (?, ?, ?, ?, ?, ?)",
-            [(doc_id, p.page, p.label, p.state.value, p.n_chars, p.reason) for p in self._pages],
+            [_page_values(doc_id, page) for page in self._pages],
         )
         self._doc_id = doc_id
         self._chunks.clear()
@@ -168,6 +176,11 @@ def record_failure(
     """Put a document without content in place of what was at the path; return its id."""
     with Intake(store, stamp, parser) as intake:
         return intake.publish(DocumentInfo(kind, stamp.path), state, error)
+
+
+def _page_values(doc_id: int, page: PageInfo) -> Row:
+    label, reason = storable(page.label), storable(page.reason)
+    return doc_id, page.page, label, page.state.value, page.n_chars, reason
 
 
 def _insert_document(connection: sqlite3.Connection, stamp: FileStamp, parser: str) -> int:

@@ -104,6 +104,11 @@ def path_bytes(path: str) -> bytes:
     return os.fsencode(path)
 
 
+def storable(text: str | None) -> str | None:
+    """Return text for a column that is only shown: lone surrogates (of file names) become `?`."""
+    return None if text is None else text.encode("utf-8", "replace").decode()
+
+
 def passage_hash(embed_text: str) -> bytes:
     """Return the 16-byte identity of an embed_text."""
     data = embed_text.encode("utf-8", "surrogatepass")

@@ -31,6 +31,7 @@ from docqa.records import (
     document_of,
     path_bytes,
     scope_filter,
+    storable,
 )
 from docqa.types import Chunk, Document, PageInfo, PageState, Scope
 from docqa.vectors import VectorTable
@@ -203,6 +204,7 @@ class Store:
                 (doc_id, _ordinal_at(connection, doc_id, start)),
             ):
                 if end is not None and piece_start >= end:
+                    pieces.append("\n" * max(0, end - position))
                     break
                 if piece_end <= position:
                     continue
@@ -310,7 +312,9 @@ class Store:
     def note_error(self, doc_id: int, error: str | None) -> None:
         """Say beside a document what is wrong with its file now; its content stays."""
         with self.db.write() as connection:
-            connection.execute("UPDATE documents SET error = ? WHERE doc_id = ?", (error, doc_id))
+            connection.execute(
+                "UPDATE documents SET error = ? WHERE doc_id = ?", (storable(error), doc_id)
+            )
 
     def strikes(self, sha256: bytes, parser: str) -> tuple[int, str]:
         """Return how often this content killed the parse worker, and the last reason."""
@@ -326,7 +330,7 @@ class Store:
             (n,) = connection.execute(
                 "INSERT INTO strikes VALUES (?, ?, 1, ?) ON CONFLICT DO UPDATE "
                 "SET n = n + 1, reason = excluded.reason RETURNING n",
-                (sha256, parser, reason),
+                (sha256, parser, storable(reason)),
             ).fetchone()
         return int(n)
 

@@ -1,0 +1,227 @@
+"""PATH… to files: what `docqa add` and the sweep of a watched folder look at.
+
+A file that the user names is always tried. In a folder, only kinds that docqa reads, without what
+editors, version control and operating systems leave behind; links are not followed (what they point
+to inside the folder is found anyway, what is outside was not asked for). Nothing is opened here, so
+a FIFO or a device cannot block the walk. Names are text with surrogate escapes: any bytes survive.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+import re
+import stat
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from docqa.parse import PARSERS, suffix_of
+from docqa.records import FileStamp
+
+IGNORED_FOLDERS = frozenset(
+    {"node_modules", "__pycache__", "__MACOSX", "lost+found", "@eaDir", "$RECYCLE.BIN"}
+    | {"System Volume Information", "venv", "site-packages"}
+)
+# Editors' and downloads' temporary files; whatever begins with a dot is hidden and ignored too.
+_TEMPORARY = re.compile(
+    r"^~\$|^#.*#$|~$|\.sw[a-px]$|\.(?:tmp|temp|part|partial|crdownload|download|lock|bak)$"
+    r"|___jb_(?:old|tmp)___$|^4913$|^(?:Thumbs\.db|desktop\.ini|flycheck_.*)$",
+    re.IGNORECASE,
+)
+# Beside the parsers' own: programs' output, and names without a suffix (syslog, README), whose
+# content decides.
+_OTHER_SUFFIXES = frozenset({".out", ".err", ""})
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A regular file to look at. `is_named`: the user gave this very path."""
+
+    stamp: FileStamp
+    is_named: bool
+
+    @property
+    def path(self) -> str:
+        """The absolute path."""
+        return self.stamp.path
+
+
+@dataclass(slots=True)
+class Findings:
+    """What a walk met beside files; filled while `discover` runs."""
+
+    # Absolute path → why it could not be looked at. Below these nothing may be called absent.
+    unreadable: dict[str, str] = field(default_factory=dict)
+    # Paths given that do not exist, or are nothing that can be read: path → why.
+    rejected: dict[str, str] = field(default_factory=dict)
+    missing: list[str] = field(default_factory=list)  # given, and not there
+    folders: list[str] = field(default_factory=list)  # given folders that were walked
+    n_skipped: int = 0  # of a kind that is not read, hidden, temporary, or a link
+
+
+@dataclass(frozen=True, slots=True)
+class WalkOptions:
+    """Which files of a folder are wanted, beside the fixed rules.
+
+    Globs match a file's path relative to the folder, or its name.
+    """
+
+    include: tuple[str, ...] = ()  # where given, one must match
+    exclude: tuple[str, ...] = ()
+    skip: tuple[str, ...] = ()  # absolute folders never entered: the library's own
+
+
+EVERY_KIND = WalkOptions()
+
+
+def absolute(path: str | Path) -> str:
+    """Return the one absolute form under which a path is known; links are not resolved."""
+    return os.path.abspath(os.path.expanduser(os.fspath(path)))  # noqa: PTH100,PTH111 (bytes-safe)
+
+
+def discover(
+    paths: Sequence[str | Path], findings: Findings, options: WalkOptions = EVERY_KIND
+) -> Iterator[Found]:
+    """Yield the files at and below `paths`, each once, folders in the order of their names.
+
+    Nothing is raised for what cannot be read: `findings` tells.
+    """
+    seen: set[str] = set()
+    for given in paths:
+        path = absolute(given)
+        checked_ns = time.time_ns()
+        try:
+            status = os.stat(path)  # noqa: PTH116 (names that pathlib would not keep)
+        except (FileNotFoundError, NotADirectoryError):
+            findings.missing.append(path)
+            continue
+        except (OSError, ValueError) as error:
+            findings.rejected[path] = f"cannot be read: {_reason(error)}"
+            continue
+        if stat.S_ISDIR(status.st_mode):
+            findings.folders.append(path)
+            found = _walk(path, findings, options)
+        elif stat.S_ISREG(status.st_mode):
+            found = iter([Found(stamp_of(path, status, checked_ns), True)])
+        else:
+            findings.rejected[path] = f"is {_kind_of_node(status.st_mode)}, not a file"
+            continue
+        for file in found:
+            if file.path not in seen:
+                seen.add(file.path)
+                yield file
+
+
+def stamp(path: str) -> FileStamp:
+    """Return how the file looks now; raise OSError, also where it is no regular file."""
+    checked_ns = time.time_ns()
+    status = os.stat(path)  # noqa: PTH116
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError(f"is {_kind_of_node(status.st_mode)}, not a file")
+    return stamp_of(path, status, checked_ns)
+
+
+def stamp_of(path: str, status: os.stat_result, checked_ns: int) -> FileStamp:
+    """Return the stamp of a stat made after `checked_ns`."""
+    mask = (1 << 63) - 1  # SQLite's integers are signed
+    return FileStamp(
+        path,
+        status.st_size,
+        status.st_mtime_ns,
+        status.st_ino & mask,
+        status.st_dev & mask,
+        checked_ns,
+    )
+
+
+def is_wanted_name(name: str) -> bool:
+    """Whether a file of this name in a folder is looked at."""
+    if name.startswith(".") or _TEMPORARY.search(name):
+        return False
+    suffix = suffix_of(Path(name))
+    return suffix in PARSERS or suffix in _OTHER_SUFFIXES
+
+
+def _walk(root: str, findings: Findings, options: WalkOptions) -> Iterator[Found]:
+    pending = [root]
+    while pending:
+        folder = pending.pop()
+        try:
+            with os.scandir(folder) as entries:
+                listed = sorted(entries, key=lambda entry: entry.name)
+        except FileNotFoundError:
+            continue  # deleted since its parent was listed: absent, as it should be
+        except OSError as error:
+            findings.unreadable[folder] = f"cannot be listed: {_reason(error)}"
+            continue
+        below: list[str] = []
+        for entry in listed:
+            found = _look_at(entry, root, below, findings, options)
+            if found:
+                yield found
+        pending.extend(reversed(below))
+
+
+def _look_at(
+    entry: os.DirEntry[str],
+    root: str,
+    below: list[str],
+    findings: Findings,
+    options: WalkOptions,
+) -> Found | None:
+    """Return the file of an entry if it is wanted; a wanted folder goes to `below`."""
+    try:
+        if entry.is_dir(follow_symlinks=False):
+            if _is_wanted_folder(entry, root, options):
+                below.append(entry.path)
+            return None
+        is_wanted = entry.is_file(follow_symlinks=False) and is_wanted_name(entry.name)
+        if not (is_wanted and _passes(entry.path, root, options)):
+            findings.n_skipped += 1
+            return None
+        checked_ns = time.time_ns()
+        return Found(stamp_of(entry.path, entry.stat(follow_symlinks=False), checked_ns), False)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        findings.unreadable[entry.path] = f"cannot be read: {_reason(error)}"
+        return None
+
+
+def _is_wanted_folder(entry: os.DirEntry[str], root: str, options: WalkOptions) -> bool:
+    if entry.name.startswith(".") or entry.name in IGNORED_FOLDERS or entry.path in options.skip:
+        return False
+    return not _matches(entry.path, root, options.exclude)
+
+
+def _passes(path: str, root: str, options: WalkOptions) -> bool:
+    if options.include and not _matches(path, root, options.include):
+        return False
+    return not _matches(path, root, options.exclude)
+
+
+def _matches(path: str, root: str, globs: Sequence[str]) -> bool:
+    if not globs:
+        return False
+    relative = os.path.relpath(path, root).replace(os.sep, "/")
+    name = relative.rpartition("/")[2]
+    return any(fnmatch.fnmatch(relative, g) or fnmatch.fnmatch(name, g) for g in globs)
+
+
+def _kind_of_node(mode: int) -> str:
+    for test, name in (
+        (stat.S_ISDIR, "a folder"),
+        (stat.S_ISFIFO, "a named pipe"),
+        (stat.S_ISSOCK, "a socket"),
+        (stat.S_ISCHR, "a device"),
+        (stat.S_ISBLK, "a device"),
+    ):
+        if test(mode):
+            return name
+    return "something else"
+
+
+def _reason(error: OSError | ValueError) -> str:
+    return (getattr(error, "strerror", None) or str(error)).rstrip(".")

@@ -1,0 +1,126 @@
+"""Vectors for passages, in a thread beside the parsing: the store is the queue.
+
+What is pending is asked of the store, most useful first, so memory is bounded, a killed process
+goes on where it stopped, and two processes on one library take turns instead of doing the same.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+
+from docqa.errors import LibraryBusy
+from docqa.lock import WriteLock
+from docqa.protocols import Embedder
+from docqa.records import PendingPassage
+from docqa.store import Store
+
+BATCH_PASSAGES = 16  # stopping waits for one batch: under a second on a slow CPU
+TURN_S = 5.0  # after which another process may have a turn, and the order is looked at again
+WINDOW_PASSAGES = 512  # sorted by length together, so that batches carry little padding
+
+
+class Embedding:
+    """Fills in vectors while it runs. Use as a context manager; leaving stops it."""
+
+    def __init__(
+        self, store: Store, open_embedder: Callable[[], Embedder], batch: int = BATCH_PASSAGES
+    ) -> None:
+        self._store = store
+        self._open_embedder = open_embedder
+        self._batch = batch
+        self._turn = WriteLock(store.paths.root / "embed.lock")
+        self._wake = threading.Event()
+        self._stop = threading.Event()
+        self._is_idle = threading.Event()
+        self._guard = threading.Lock()  # a wake between "nothing left" and "idle" must not be lost
+        self._thread: threading.Thread | None = None
+        self._error: Exception | None = None
+        self.n_done = 0
+
+    def __enter__(self) -> Embedding:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    @property
+    def is_started(self) -> bool:
+        """Whether `wake` was called."""
+        return self._thread is not None
+
+    def wake(self) -> None:
+        """Say that there may be new passages. Starts the thread at the first call."""
+        with self._guard:
+            self._is_idle.clear()
+            self._wake.set()
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="embedding", daemon=True)
+            self._thread.start()
+
+    def wait(self, timeout_s: float) -> bool:
+        """Return whether nothing is pending any more.
+
+        Raises:
+            ModelError, LibraryError: the embedder or the library failed; what is done is kept.
+        """
+        is_idle = self._thread is None or self._is_idle.wait(timeout_s)
+        if self._error is not None:
+            raise self._error
+        return is_idle
+
+    def stop(self) -> None:
+        """Stop after the batch that is being computed; a slow one is not waited for."""
+        self._stop.set()
+        self._wake.set()
+        if self._thread is not None:
+            self._thread.join(0.8)
+
+    def _run(self) -> None:
+        try:
+            embedder = self._open_embedder()
+            self._store.vectors.use_embedder(embedder.name, embedder.dim)
+            while not self._stop.is_set():
+                self._wake.clear()
+                while self._take_turn(embedder):
+                    pass
+                with self._guard:
+                    if not self._wake.is_set():
+                        self._is_idle.set()
+                self._wake.wait()
+        except Exception as error:  # the thread's edge: raised again by `wait`
+            if not self._stop.is_set():
+                self._error = error
+        finally:
+            self._is_idle.set()
+
+    def _take_turn(self, embedder: Embedder) -> bool:
+        """Embed for a few seconds; return whether there may be more to do."""
+        try:
+            with self._turn.held(3600.0, self._stop.is_set):
+                until = time.monotonic() + TURN_S
+                cursor = (-1, 0)
+                while time.monotonic() < until:
+                    window, cursor = self._store.vectors.pending(WINDOW_PASSAGES, cursor)
+                    if not window:
+                        return False
+                    if not self._embed(window, embedder, until):
+                        return not self._stop.is_set()
+        except LibraryBusy:
+            if not self._stop.is_set():
+                raise
+        return not self._stop.is_set()
+
+    def _embed(self, window: Sequence[PendingPassage], embedder: Embedder, until: float) -> bool:
+        """Embed a window in batches; return False where it was left early."""
+        by_length = sorted(window, key=lambda passage: len(passage.embed_text), reverse=True)
+        for first in range(0, len(by_length), self._batch):
+            if self._stop.is_set() or time.monotonic() >= until:
+                return False
+            batch = by_length[first : first + self._batch]
+            vectors = embedder.embed_documents([passage.embed_text for passage in batch])
+            if self._stop.is_set():
+                return False
+            self.n_done += self._store.vectors.add([p.passage_id for p in batch], vectors)
+        return True

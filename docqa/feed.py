@@ -1,0 +1,97 @@
+"""What keeps an index equal to the store: it follows the change log from the last number it holds.
+
+An index is opened when first used, caught up, and made anew where it is damaged, missing, of
+another library, or ahead of a store that was restored from an older copy. A kill between the
+store's commit and the index's heals at the next `follow`. One process feeds at a time.
+"""
+
+from __future__ import annotations
+
+import time
+from contextlib import suppress
+
+from docqa.index import IndexMismatch
+from docqa.index.lexical import LexicalIndex
+from docqa.lock import WriteLock
+from docqa.store import Store
+from docqa.types import Document, Scope
+
+COMMIT_EVERY_S = 1.0  # while files keep coming: a commit costs 20 ms and more
+ADD_CHUNKS = 512
+FEED_TIMEOUT_S = 600.0
+
+
+class WordFeed:
+    """Keeps the lexical index of a library equal to its store."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._lock = WriteLock(store.paths.root / "lexical.lock")
+        self._index: LexicalIndex | None = None
+        self._committed_at = 0.0
+
+    def index(self) -> LexicalIndex:
+        """Return the index, complete as of now."""
+        self.follow(is_last=True)
+        assert self._index is not None
+        return self._index
+
+    def follow(self, *, is_last: bool) -> None:
+        """Take in what was published; unless `is_last`, at most once a second."""
+        if not is_last and time.monotonic() - self._committed_at < COMMIT_EVERY_S:
+            return
+        index = self._open()
+        if index is not None and index.seq == self._store.last_seq():
+            return
+        with self._lock.held(FEED_TIMEOUT_S):
+            index = self._open() or self._create()
+            if index.seq > self._store.last_seq():
+                index = self._create()  # the library was restored from an older copy
+            try:
+                self._feed(index)
+            finally:
+                index.release()
+        self._committed_at = time.monotonic()
+
+    def rebuild(self) -> None:
+        """Make the index anew from the store."""
+        with self._lock.held(FEED_TIMEOUT_S):
+            index = self._create()
+            self._feed(index)
+            index.release()
+
+    def close(self) -> None:
+        """Let go of the index."""
+        if self._index is not None:
+            self._index.close()
+
+    def _open(self) -> LexicalIndex | None:
+        if self._index is None:
+            with suppress(IndexMismatch):
+                self._index = LexicalIndex.open(self._store.paths.lexical, self._store.library_id())
+        return self._index
+
+    def _create(self) -> LexicalIndex:
+        self._index = LexicalIndex.create(self._store.paths.lexical, self._store.library_id())
+        return self._index
+
+    def _feed(self, index: LexicalIndex) -> None:
+        changes = self._store.changes(index.seq)
+        for change in changes:
+            if change.since_ordinal == 0:
+                index.remove(change.doc_id)
+            document = self._store.document(change.doc_id) if change.op == "add" else None
+            if document is not None:  # None: removed since, as a later change says
+                self._add(index, document, change.since_ordinal)
+        if changes:
+            index.commit(changes[-1].seq)
+
+    def _add(self, index: LexicalIndex, document: Document, since_ordinal: int) -> None:
+        scope = Scope(doc_ids=frozenset({document.doc_id}))
+        batch = []
+        for chunk in self._store.iter_chunks(scope, since_ordinal=since_ordinal, embed_text=False):
+            batch.append(chunk)
+            if len(batch) == ADD_CHUNKS:
+                index.add(batch, document.title)
+                batch.clear()
+        index.add(batch, document.title)
