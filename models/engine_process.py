@@ -1,0 +1,214 @@
+"""The engine's process: loads one model and answers requests, one after another.
+
+`python -m models.engine_process` talks over its standard input and output to the one caller that
+started it and ends with it; with `--socket` it serves several callers over a Unix socket
+(`models.shared_host`). Requests are computed on the main thread; each connection has a thread that
+reads, so that a cancel is heard while the model computes.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import signal
+import sys
+import threading
+import time
+from array import array
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from docqa.errors import DocqaError, ModelError, ModelRefused
+from docqa.protocols import Piece, Prefill, Sampling
+from models import wire
+
+
+@dataclass(eq=False, slots=True)
+class Connection:
+    """One caller."""
+
+    channel: wire.Channel
+    is_open: bool = True
+    cancelled: set[int] = field(default_factory=set)
+
+    def reply(self, message: wire.Message) -> None:
+        """Send, unless the caller is gone."""
+        try:
+            self.channel.send(message)
+        except (OSError, ValueError):
+            self.is_open = False
+
+
+class EngineProcess:
+    """The requests of all connections, and the model they share."""
+
+    def __init__(self, *, ends_with_caller: bool) -> None:
+        self.jobs: queue.SimpleQueue[tuple[Connection, wire.Message]] = queue.SimpleQueue()
+        self.connections: list[Connection] = []
+        self._ends_with_caller = ends_with_caller
+        self._model: _Model | None = None
+        self._began = self._last_used = time.monotonic()
+
+    def listen(self, connection: Connection) -> None:
+        """Read a connection to its end. Runs in a thread of its own."""
+        self.connections.append(connection)
+        for message in connection.channel.messages():
+            if isinstance(message, wire.Cancel):
+                connection.cancelled.add(message.id)
+            else:
+                self.jobs.put((connection, message))
+        connection.is_open = False
+        self.connections.remove(connection)
+        if self._ends_with_caller:
+            # Not sys.exit: the main thread may be deep in a decode of seconds.
+            os._exit(0)
+
+    def serve(self, idle_s: float | None = None) -> None:
+        """Answer until told to end, or for `idle_s` seconds without a caller or a question."""
+        while True:
+            try:
+                connection, message = self.jobs.get(timeout=min(idle_s or 3600.0, 5.0))
+            except queue.Empty:
+                if idle_s is not None and time.monotonic() - self._last_used > idle_s:
+                    return
+                continue
+            if isinstance(message, wire.Shutdown):
+                connection.reply(wire.Count(message.id, 0))
+                return
+            if not isinstance(message, wire.AskStatus):
+                self._last_used = time.monotonic()
+            self._answer(connection, message)
+            if not isinstance(message, wire.AskStatus):
+                self._last_used = time.monotonic()
+
+    def _answer(self, connection: Connection, message: wire.Message) -> None:
+        request = getattr(message, "id", 0)
+        try:
+            if isinstance(message, wire.Open):
+                connection.reply(self._opened(message))
+            elif isinstance(message, wire.AskStatus):
+                connection.reply(self._status(message.id))
+            elif self._model is None:
+                raise ModelRefused("no model is loaded")
+            else:
+                self._model.answer(connection, message)
+        except DocqaError as error:
+            connection.reply(wire.Failed(request, type(error).__name__, str(error)))
+        except Exception as error:  # the worker's edge: the caller gets it, the process goes on
+            text = f"{type(error).__name__}: {error}"
+            connection.reply(wire.Failed(request, "ModelError", text))
+        connection.cancelled.discard(request)
+
+    def _opened(self, message: wire.Open) -> wire.Opened:
+        if message.version != wire.VERSION:
+            raise ModelError("the engine runs another version of docqa: docqa engine stop")
+        if self._model is None:
+            self._model = _Model(message)
+        elif self._model.opened_with != message:
+            raise ModelError("the engine is loaded with other settings")
+        return self._model.opened()
+
+    def _status(self, request: int) -> wire.Status:
+        now = time.monotonic()
+        model = self._model
+        return wire.Status(
+            request,
+            os.getpid(),
+            model.opened_with.settings.path if model else "",
+            sum(1 for c in self.connections if c.is_open),
+            model.context.n_context if model else 0,
+            now - self._began,
+            now - self._last_used,
+            model.engine.n_cached if model else 0,
+        )
+
+
+class _Model:
+    """A loaded model and the requests it answers."""
+
+    def __init__(self, opened_with: wire.Open) -> None:
+        # Imported here, so that `Failed` can say what is wrong with the build.
+        from models.llama_context import LlamaContext, LogTail
+        from models.llama_engine import LlamaEngine
+        from models.model_tokenizer import ModelTokenizer
+
+        settings = opened_with.settings
+        self.opened_with = opened_with
+        self.context = LlamaContext(settings, LogTail())
+        self.engine = LlamaEngine(self.context)
+        self.tokenizer = ModelTokenizer(self.context, Path(settings.path))
+
+    def opened(self) -> wire.Opened:
+        from models.tokenizer import PROBE
+
+        context = self.context
+        bos = context.bos
+        return wire.Opened(
+            os.getpid(),
+            context.description,
+            context.n_context,
+            context.tokenize(PROBE.encode(), False),
+            -1 if bos is None else bos,
+        )
+
+    def answer(self, connection: Connection, message: wire.Message) -> None:
+        if isinstance(message, wire.Generate):
+            self._generate(connection, message)
+        elif isinstance(message, wire.Probabilities):
+            tokens = array("i", message.tokens)
+            values = self.engine.next_token_probs(tokens, message.candidates)
+            connection.reply(wire.Numbers(message.id, values))
+        elif isinstance(message, wire.Tokenize):
+            ids = [
+                self.tokenizer.encode(text, is_control, is_first=n == 0)
+                for n, (text, is_control) in enumerate(message.texts)
+            ]
+            connection.reply(wire.Tokens(message.id, [array("i", i).tobytes() for i in ids]))
+        elif isinstance(message, wire.Render):
+            template = self.tokenizer.chat_template(self.opened_with.uses_template)
+            connection.reply(wire.Rendered(message.id, template.skeleton(message.roles)))
+        else:
+            raise ModelError(f"a request that this engine does not know: {type(message).__name__}")
+
+    def _generate(self, connection: Connection, message: wire.Generate) -> None:
+        sampling = Sampling(message.temperature, message.top_p, message.seed, message.grammar)
+        for event in self.engine.generate(
+            array("i", message.tokens),
+            max_tokens=message.max_tokens,
+            sampling=sampling,
+            stop=message.stop,
+            is_cancelled=lambda: message.id in connection.cancelled or not connection.is_open,
+        ):
+            if isinstance(event, Piece):
+                reply: wire.Message = wire.Generated(message.id, event.text, event.token)
+            elif isinstance(event, Prefill):
+                reply = wire.Prefilled(message.id, event.n_done, event.n_total, event.n_reused)
+            else:
+                reply = wire.Stopped(
+                    message.id,
+                    event.reason,
+                    event.n_prompt,
+                    event.n_reused,
+                    event.n_generated,
+                    event.prefill_s,
+                    event.decode_s,
+                )
+            connection.reply(reply)
+
+
+def main() -> None:
+    """Serve the one caller at standard input and output."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the caller's to handle
+    reader = os.fdopen(os.dup(0), "rb")
+    writer = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # whatever prints to standard output must not reach the caller as a message
+    process = EngineProcess(ends_with_caller=True)
+    connection = Connection(wire.Channel(reader, writer, wire.Request))
+    threading.Thread(target=process.listen, args=(connection,), daemon=True).start()
+    process.serve()
+    sys.stdout.flush()
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()

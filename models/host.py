@@ -1,0 +1,496 @@
+"""The engine from the caller's side: a process that may die without taking the caller along.
+
+`open_engine(config)` checks the model file, starts the process and returns at once; the first
+request waits until the model is loaded. A crash (an abort inside llama.cpp, out of memory) is an
+`EngineDied` with the last lines that the process wrote; the next request starts a fresh process.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import queue
+import subprocess
+import sys
+import tempfile
+import threading
+from array import array
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import IO, Protocol, TypeVar
+
+from docqa import errors
+from docqa.config import ModelConfig
+from docqa.errors import DocqaError, EngineDied, ModelError, ModelRefused
+from docqa.protocols import Piece, Prefill, Sampling, Stop
+from docqa.types import EngineInfo, Segment
+from models import wire
+from models.catalog import choose_adapter, resolve
+from models.chat_template import Skeleton, segments
+from models.model_file import ModelFile, read_model
+from models.settings import KV_PAIRS, AdapterSettings, LoadSettings
+from models.tokenizer import PROBE, BpeTokenizer, build_tokenizer, with_bos
+
+POLL_S = 0.05  # how often a cancel event is looked at
+TEMPLATE_S = 5.0  # a chat template that takes longer is taken for one that never ends
+CLOSE_S = 2.0
+LOG_TAIL_BYTES = 2_000
+
+Log = Callable[[str], None]
+Kind = TypeVar("Kind", bound=wire.Message)
+
+
+class Process(Protocol):
+    """A running engine process as its caller holds it."""
+
+    channel: wire.Channel
+
+    def tail(self) -> str:
+        """Return the last words of the process."""
+        ...
+
+    def end(self) -> None:
+        """Let go of the process; one that is ours alone ends."""
+        ...
+
+
+class PrivateProcess:
+    """An engine process of our own, over pipes. It ends when its input is closed, so with us."""
+
+    def __init__(self) -> None:
+        """Start the process; it loads nothing yet."""
+        # A file, not a pipe: nobody has to drain it, and it is there after an abort.
+        self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 closed in end()
+        self._child = subprocess.Popen(
+            command("models.engine_process"),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            start_new_session=True,  # Ctrl-C in the terminal is not sent to it
+        )
+        assert self._child.stdin and self._child.stdout
+        self.channel = wire.Channel(self._child.stdout, self._child.stdin, wire.Reply)  # type: ignore[arg-type]
+
+    @property
+    def pid(self) -> int:
+        """The process id."""
+        return self._child.pid
+
+    def tail(self) -> str:
+        """Return how the process ended and the last lines that it wrote."""
+        try:
+            code: int | None = self._child.wait(timeout=CLOSE_S)
+        except subprocess.TimeoutExpired:
+            code = None
+        size = self._errors.seek(0, os.SEEK_END)
+        self._errors.seek(max(0, size - LOG_TAIL_BYTES))
+        text = self._errors.read().decode("utf-8", "replace")
+        lines = [line for line in text.splitlines() if line.strip()][-4:]
+        return f"exit status {code}: " + (" | ".join(lines) or "it wrote nothing")
+
+    def kill(self) -> None:
+        """End the process at once."""
+        self._child.kill()
+
+    def end(self) -> None:
+        """Close its input, which ends it; kill it where it does not heed that."""
+        self.channel.close()
+        try:
+            self._child.wait(timeout=CLOSE_S)
+        except subprocess.TimeoutExpired:
+            self._child.kill()
+            self._child.wait()
+        self._errors.close()
+
+
+def command(module: str, *arguments: str) -> list[str]:
+    """Return the command line of one of our processes.
+
+    `-P`: the folder that the user stands in, which may hold anything, is not searched for modules.
+    """
+    root = str(Path(__file__).resolve().parent.parent)
+    start = f"import sys; sys.path.append({root!r}); from {module} import main; main()"
+    return [sys.executable, "-P", "-c", start, *arguments]
+
+
+class HostEngine:
+    """`docqa.protocols.Engine` over an engine process. For one thread at a time."""
+
+    def __init__(
+        self,
+        settings: LoadSettings,
+        model: ModelFile,
+        start: Callable[[], Process] = PrivateProcess,
+        log: Log | None = None,
+    ) -> None:
+        """Start the process and have it load the model; does not wait for it."""
+        self.settings, self.model = settings, model
+        self._start, self._log = start, log or (lambda line: None)
+        self._uses_template = True
+        self._tokenizer: BpeTokenizer | None = None
+        self._asks_process = False  # for tokens
+        self._skeletons: dict[tuple[str, ...], Skeleton] = {}
+        self._request = 0
+        self._lock = threading.RLock()
+        self._process: Process | None = None
+        self._opened: wire.Opened | None = None
+        self._inbox: queue.SimpleQueue[wire.Message | None] = queue.SimpleQueue()
+        self._is_closed = False
+        self._launch()
+
+    # -- docqa.protocols.Engine -------------------------------------------------------------------
+
+    @property
+    def info(self) -> EngineInfo:
+        """What is loaded, with the settings in effect."""
+        return EngineInfo(
+            name="llama.cpp",
+            model=self.model.path.stem,
+            context_length=self._ready().context_length,
+            kv_type_k=self.settings.kv_type_k,
+            kv_type_v=self.settings.kv_type_v,
+        )
+
+    def tokenize(self, segments: Sequence[Segment]) -> list[list[int]]:
+        """Return the ids of each segment; see the protocol."""
+        opened = self._ready()
+        if self._tokenizer is None and not self._asks_process:
+            self._choose_tokenizer(opened)
+        if self._tokenizer is not None:
+            return self._tokenizer.encode_segments(segments)
+        texts = [(s.text, s.is_control) for s in segments]
+        reply = self._ask(lambda request: wire.Tokenize(request, texts), wire.Tokens)
+        found = [array("i", ids).tolist() for ids in reply.ids]
+        return with_bos(found, opened.bos if opened.bos >= 0 else None)
+
+    def chat(self, messages: Sequence[tuple[str, Sequence[Segment]]]) -> list[Segment]:
+        """Return the conversation in the model's chat format, generation prompt last."""
+        roles = tuple(role for role, _ in messages)
+        if roles not in self._skeletons:
+            self._skeletons[roles] = self._render(roles)
+        return segments(self._skeletons[roles], messages)
+
+    def next_token_probs(self, tokens: Sequence[int], words: Sequence[str]) -> list[float]:
+        """Return the probability that the first token of each word follows `tokens`."""
+        ids = self._word_ids(words)
+        if not all(ids):
+            raise ValueError("a word without tokens has no probability")
+        payload = array("i", tokens).tobytes()
+        candidates = [tokens_of_word[0] for tokens_of_word in ids]
+        reply = self._ask(
+            lambda request: wire.Probabilities(request, payload, candidates), wire.Numbers
+        )
+        return reply.values
+
+    def generate(
+        self,
+        tokens: Sequence[int],
+        *,
+        max_tokens: int,
+        sampling: Sampling | None = None,
+        stop: Sequence[str] = (),
+        cancel: threading.Event | None = None,
+    ) -> Iterator[Prefill | Piece | Stop]:
+        """Yield Prefill …, Piece …, then one Stop; see the protocol.
+
+        Leaving the iterator early cancels, and the cache stays consistent.
+        """
+        with self._lock:
+            chosen = sampling or Sampling()
+            request = self._send(
+                lambda request: wire.Generate(
+                    request,
+                    array("i", tokens).tobytes(),
+                    max_tokens,
+                    chosen.temperature,
+                    chosen.top_p,
+                    chosen.seed,
+                    chosen.grammar,
+                    list(stop),
+                )
+            )
+            is_done = False
+            try:
+                for message in self._replies(request, cancel):
+                    is_done = isinstance(message, wire.Stopped)
+                    yield _event(message)
+                    if is_done:
+                        return
+            except DocqaError:
+                is_done = True
+                raise
+            finally:
+                if not is_done:
+                    self._abandon(request)
+
+    def save_kv(self, path: Path) -> int:
+        """Write the KV of the cached tokens; return their number."""
+        name = str(path.absolute())
+        return self._ask(lambda request: wire.SaveKv(request, name), wire.Count).n_tokens
+
+    def load_kv(self, path: Path) -> int:
+        """Restore KV; return the number of cached tokens, 0 where the file does not fit."""
+        name = str(path.absolute())
+        return self._ask(lambda request: wire.LoadKv(request, name), wire.Count).n_tokens
+
+    def close(self) -> None:
+        """Free the model. A closed engine is not used again."""
+        self._is_closed = True
+        if self._process is not None:
+            self._process.end()
+            self._process = None
+
+    def __enter__(self) -> HostEngine:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # -- the process ------------------------------------------------------------------------------
+
+    @property
+    def process(self) -> Process | None:
+        """The process, while there is one."""
+        return self._process
+
+    def wait_until_ready(self) -> None:
+        """Wait for the model to be loaded.
+
+        Raises:
+            ModelRefused, EngineDied: it cannot be.
+        """
+        self._ready()
+
+    def _launch(self) -> None:
+        if self._is_closed:
+            raise EngineDied("the engine has been closed")
+        self._opened = None
+        self._process = process = self._start()
+        inbox: queue.SimpleQueue[wire.Message | None] = queue.SimpleQueue()
+        self._inbox = inbox
+        threading.Thread(target=_read, args=(process.channel, inbox), daemon=True).start()
+        try:
+            process.channel.send(wire.Open(wire.VERSION, self.settings, self._uses_template))
+        except (OSError, ValueError):
+            raise self._died() from None
+
+    def _ready(self) -> wire.Opened:
+        """Return what the process said when the model was loaded; start it where it died."""
+        with self._lock:
+            if self._process is None:
+                self._launch()
+            if self._opened is None:
+                message = self._inbox.get()
+                if message is None:
+                    raise self._died()
+                if isinstance(message, wire.Failed):
+                    self._drop()
+                    raise _error(message)
+                assert isinstance(message, wire.Opened)
+                self._log(f"loaded {self.model.path} ({message.description})")
+                self._opened = message
+            return self._opened
+
+    def _died(self) -> EngineDied:
+        process, self._process = self._process, None
+        self._opened = None
+        tail = process.tail() if process else "it was not running"
+        if process:
+            process.end()
+        self._log(f"the engine ended: {tail}")
+        return EngineDied(
+            f"the engine that ran {self.model.path} ended ({tail}); the next question starts it "
+            "again"
+        )
+
+    def _drop(self) -> None:
+        process, self._process = self._process, None
+        self._opened = None
+        if process:
+            process.end()
+
+    # -- requests ---------------------------------------------------------------------------------
+
+    def _send(self, build: Callable[[int], wire.Message]) -> int:
+        self._ready()
+        assert self._process is not None
+        self._request += 1
+        try:
+            self._process.channel.send(build(self._request))
+        except (OSError, ValueError):
+            raise self._died() from None
+        return self._request
+
+    def _replies(
+        self, request: int, cancel: threading.Event | None = None
+    ) -> Iterator[wire.Message]:
+        """Yield the replies to a request; pass a cancel on when its event is set."""
+        is_cancelled = False
+        while True:
+            if cancel is not None and not is_cancelled and cancel.is_set():
+                is_cancelled = True
+                self._cancel(request)
+            try:
+                waits = cancel is not None and not is_cancelled
+                message = self._inbox.get(timeout=POLL_S if waits else None)
+            except queue.Empty:
+                continue
+            if message is None:
+                raise self._died()
+            if getattr(message, "id", request) != request:
+                continue  # of a request that was abandoned
+            if isinstance(message, wire.Failed):
+                raise _error(message)
+            yield message
+
+    def _ask(self, build: Callable[[int], wire.Message], kind: type[Kind]) -> Kind:
+        """Send a request that has one reply, and return it."""
+        with self._lock:
+            request = self._send(build)
+            is_done = False
+            try:
+                for message in self._replies(request):
+                    is_done = True
+                    assert isinstance(message, kind), f"{message} is no {kind.__name__}"
+                    return message
+            except DocqaError:
+                is_done = True
+                raise
+            finally:
+                if not is_done:  # Ctrl-C
+                    self._abandon(request)
+        raise AssertionError("a reply ends the loop")
+
+    def _cancel(self, request: int) -> None:
+        if self._process is not None:
+            with contextlib.suppress(OSError, ValueError):
+                self._process.channel.send(wire.Cancel(request))
+
+    def _abandon(self, request: int) -> None:
+        """Cancel a request whose replies nobody waits for; they are skipped when they come."""
+        self._cancel(request)
+
+    def _word_ids(self, words: Sequence[str]) -> list[list[int]]:
+        ids = self.tokenize([Segment("", True), *(Segment(word, False) for word in words)])
+        return ids[1:]
+
+    def _choose_tokenizer(self, opened: wire.Opened) -> None:
+        """Count here if our ids equal llama.cpp's on a probe, else ask the process."""
+        tokenizer = build_tokenizer(self.model.vocabulary)
+        if tokenizer is not None and tokenizer.encode(PROBE) == opened.probe:
+            self._tokenizer = tokenizer
+            return
+        self._asks_process = True
+        if tokenizer is not None:
+            self._log(f"{self.model.path}: llama.cpp counts its tokens, ours differ")
+
+    def _render(self, roles: tuple[str, ...]) -> Skeleton:
+        """Have the process render the template; one that never ends costs the process."""
+        with self._lock:
+            self._ready()
+            watch = threading.Timer(TEMPLATE_S, self._kill_for_template)
+            watch.start()
+            try:
+                return self._ask(
+                    lambda request: wire.Render(request, list(roles)), wire.Rendered
+                ).skeleton
+            except EngineDied:
+                if self._uses_template:
+                    raise
+            finally:
+                watch.cancel()
+        self._log(f"{self.model.path}: its chat template does not end; the built-in one is used")
+        return self._render(roles)
+
+    def _kill_for_template(self) -> None:
+        if isinstance(self._process, PrivateProcess):
+            self._uses_template = False
+            self._process.kill()
+
+
+def _read(channel: wire.Channel, inbox: queue.SimpleQueue[wire.Message | None]) -> None:
+    """Move what the process says into the inbox; None is its end. Runs in a thread."""
+    for message in channel.messages():
+        inbox.put(message)
+    inbox.put(None)
+
+
+def _event(message: wire.Message) -> Prefill | Piece | Stop:
+    if isinstance(message, wire.Generated):
+        return Piece(message.text, message.token)
+    if isinstance(message, wire.Prefilled):
+        return Prefill(message.n_done, message.n_total, message.n_reused)
+    assert isinstance(message, wire.Stopped)
+    return Stop(
+        message.reason,
+        message.n_prompt,
+        message.n_reused,
+        message.n_generated,
+        message.prefill_s,
+        message.decode_s,
+    )
+
+
+def _error(failed: wire.Failed) -> ModelError:
+    """Return the exception that a `Failed` stands for."""
+    kind = getattr(errors, failed.kind, None)
+    if not isinstance(kind, type) or not issubclass(kind, ModelError):
+        kind = ModelError
+    return kind(failed.message)
+
+
+# -- opening --------------------------------------------------------------------------------------
+
+
+def open_engine(config: ModelConfig, *, log: Log | None = None) -> HostEngine:
+    """Return an engine for `[model]`; the process loads while the caller goes on.
+
+    Raises:
+        ModelNotFound: no such model or adapter.
+        ModelRefused: the file, or the settings, cannot work; nothing was started.
+    """
+    path = resolve(config.path)
+    model = read_model(path)
+    adapter = choose_adapter(config.adapter, model)
+    return HostEngine(load_settings(config, model, adapter), model, log=log)
+
+
+def load_settings(config: ModelConfig, model: ModelFile, adapter: Path | None) -> LoadSettings:
+    """Return how to load `model`.
+
+    Raises:
+        ModelRefused: settings that cannot work for this model.
+    """
+    pair = (config.kv_type_k, config.kv_type_v)
+    if pair not in KV_PAIRS:
+        works = ", ".join(f"{k}/{v}" for k, v in KV_PAIRS)
+        raise ModelRefused(
+            f"KV types {pair[0]}/{pair[1]}: no attention kernel works on this pair; "
+            f"choose kv_type_k and kv_type_v among {works}"
+        )
+    for part, dim in (("K", model.head_dim_k), ("V", model.head_dim_v)):
+        kind = pair[part == "V"]
+        if kind not in ("f16", "bf16") and dim % 32:
+            raise ModelRefused(
+                f"{model.name}: KV type {kind} needs heads in multiples of 32, its {part} heads "
+                f"have {dim}; set kv_type_k and kv_type_v to f16"
+            )
+    if config.context_length < 256:
+        raise ModelRefused(f"context_length {config.context_length} is too small; 256 at least")
+    return LoadSettings(
+        path=str(model.path),
+        context_length=config.context_length,
+        adapters=(AdapterSettings(path=str(adapter)),) if adapter else (),
+        kv_type_k=pair[0],
+        kv_type_v=pair[1],
+        n_threads=config.n_threads or physical_cores(),
+        n_gpu_layers=config.n_gpu_layers,
+    )
+
+
+def physical_cores() -> int:
+    """Return the physical cores that this process may use."""
+    import psutil
+
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return max(1, min(psutil.cpu_count(logical=False) or 1, usable or 1))
