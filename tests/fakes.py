@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterator, Sequence
+
+import numpy as np
 
 from docqa.protocols import Passage, Piece, Prefill, Relevance, Sampling, Stop
 from docqa.types import EngineInfo, Segment
@@ -93,3 +96,27 @@ class OverlapReranker:
             )
             for p in passages
         ]
+
+
+class HashEmbedder:
+    """A bag of hashed words as a vector: texts that share words are near each other."""
+
+    def __init__(self, dim: int = 64, max_tokens: int = 256) -> None:
+        self.name, self.dim, self.max_tokens = f"hash-{dim}", dim, max_tokens
+        self.n_embedded = 0
+
+    def count_tokens(self, texts: Sequence[str]) -> list[int]:
+        return [len(re.findall(r"\w+|[^\w\s]", text)) for text in texts]
+
+    def embed_documents(self, texts: Sequence[str]) -> np.ndarray:
+        self.n_embedded += len(texts)
+        vectors = np.full((len(texts), self.dim), 1e-3, np.float32)
+        for row, text in zip(vectors, texts, strict=True):
+            for word in re.findall(r"\w+", text.lower()):
+                digest = hashlib.blake2b(word.encode(), digest_size=8).digest()
+                row[int.from_bytes(digest[:4], "big") % self.dim] += 1 if digest[4] & 1 else -1
+        norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+        return vectors / norms
+
+    def embed_query(self, text: str) -> np.ndarray:
+        return self.embed_documents([text])[0]
