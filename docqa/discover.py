@@ -30,6 +30,7 @@ _TEMPORARY = re.compile(
     r"|___jb_(?:old|tmp)___$|^4913$|^(?:Thumbs\.db|desktop\.ini|flycheck_.*)$",
     re.IGNORECASE,
 )
+_DATED = re.compile(r"-\d{8}(?:[-T]?\d+)?(?=$|\.gz$)")  # logrotate's dateext: app.log-20240607.gz
 # Beside the parsers' own: programs' output, and names without a suffix (syslog, README), whose
 # content decides.
 _OTHER_SUFFIXES = frozenset({".out", ".err", ""})
@@ -140,7 +141,7 @@ def is_wanted_name(name: str) -> bool:
     """Whether a file of this name in a folder is looked at."""
     if name.startswith(".") or _TEMPORARY.search(name):
         return False
-    suffix = suffix_of(Path(name))
+    suffix = suffix_of(Path(_DATED.sub("", name)))
     return suffix in PARSERS or suffix in _OTHER_SUFFIXES
 
 
