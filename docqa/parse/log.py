@@ -97,16 +97,14 @@ class RecordReader:
 
     def __init__(self, sample: LogSample) -> None:
         self.headers = HeaderReader(sample.formats, YearClock(sample.first_year))
-        self._heads: dict[bytes, Shape] = {}
-        self._rest: dict[bytes, Shape] = {}
-        self._is_first = True
-        self._is_severe = False  # the record that the last line belongs to
+        self._shapes: dict[bytes, Shape] = {}
+        self._last_shape: Shape | None = None
         self._last_time: float | None = None
 
     def read(self, lines: list[str]) -> Lines:
         """Return time and shape of each line; lines have to come in the file's order.
 
-        This is the loop that every line of a 2 GB log passes: one match, two look-ups.
+        The loop that every line of a 2 GB log passes: what has been seen before is looked up.
         """
         found = Lines(lines, [], [], [])
         if not lines:
@@ -114,38 +112,48 @@ class RecordReader:
         joined = "\n".join(lines).encode("utf-8", "replace")
         keys = joined.translate(None, _VARYING).split(b"\n")
         add_time, add_shape = found.times.append, found.shapes.append
-        heads, headers = self._heads, self.headers
-        chosen = headers.formats[0] if headers.formats else None
-        find = chosen.finder if chosen else _find_nothing
-        memo = headers.memo(chosen) if chosen else {}
+        headers, last, version = self.headers, self._last_shape, -1
         for line, key in zip(lines, keys, strict=True):
-            match = find(line)
-            if match is None:
-                self._read_slowly(line, key, found)
-                if headers.formats and headers.formats[0] is not chosen:
-                    chosen = headers.formats[0]
-                    find, memo = chosen.finder, headers.memo(chosen)
-                continue
-            groups = match.groups()
-            time = memo.get(groups, MISS)
-            if time is MISS and chosen:
-                time = headers.time_of(chosen, groups)
-                memo = headers.memo(chosen)
-                self._note_gap(time, found)
-            shape = heads.get(key)
-            if shape is None:
-                shape = self._new_head(line, key, match)
-            if shape.variants is not None:
-                shape = _variant(shape, line, match.end(1))
+            if headers.version != version:
+                version = headers.version
+                shape_of, time_of = self._shapes.get, headers.by_column.get
+                end, zone, zone_end = headers.columns
+            time: float | Miss | None = time_of(line[:end] + line[zone:zone_end])
+            shape = shape_of(key)
+            if shape is None or shape.variants is not None or (time is None) == shape.is_head:
+                time, shape = self._read_line(line, key, last, found)
+            elif time is None:
+                time = MISS
             add_time(time)
             add_shape(shape)
-            self._is_severe = shape.is_severe
-        self._is_first = False
+            last = shape
+        self._last_shape = last
         return found
 
-    def _note_gap(self, time: float | Miss | None, found: Lines) -> None:
+    def _read_line(
+        self, line: str, key: bytes, last: Shape | None, found: Lines
+    ) -> tuple[float | Miss | None, Shape]:
+        """Read a line of a new shape or time. `last` is the shape of the line before, if any."""
+        headers = self.headers
+        head = headers.find(line)
+        shape = self._shapes.get(key)
+        if head is None and last is not None and (headers.formats or continues(line)):
+            if shape is None or shape.is_head:
+                tells = line[:1] not in ("", " ", "\t", "#") and not line.startswith("at ")
+                shape = Shape(None, False, last.is_severe, line[:_SHAPE_CHARS] if tells else None)
+                self._remember(key, shape)
+            return MISS, shape
+        time, match = head if head is not None else (None, None)
+        self._note_gap(time, found)
+        if shape is None or not shape.is_head:
+            shape = self._new_head(line, key, match)
+        if shape.variants is not None:
+            shape = _variant(shape, line, match.end(1) if match else 0)
+        return time, shape
+
+    def _note_gap(self, time: float | None, found: Lines) -> None:
         """Note a long silence. It ends with a time not seen before, so others need no look."""
-        if isinstance(time, float):
+        if time is not None:
             if self._last_time is not None and time - self._last_time >= TIME_GAP_S:
                 found.gaps.append(len(found.times))
             self._last_time = time
@@ -157,46 +165,19 @@ class RecordReader:
             return None
         return head[0] + fraction_after(line, head[1])
 
-    def _read_slowly(self, line: str, key: bytes, found: Lines) -> None:
-        """Append what is known of a line that is not of the format seen last."""
-        headers = self.headers
-        shape = self._rest.get(key)
-        time: float | Miss | None = MISS
-        match: re.Match[str] | None = None
-        if shape is None or self._is_first:
-            n_formats = len(headers.formats)
-            head = headers.find(line)
-            if len(headers.formats) != n_formats:
-                self._rest.clear()
-            if head is not None:
-                time, match = head
-                self._note_gap(time, found)
-            elif self._is_first or not (headers.formats or continues(line)):
-                time = None
-        if time is not MISS:
-            shape = self._heads.get(key) or self._new_head(line, key, match)
-            if shape.variants is not None:
-                shape = _variant(shape, line, match.end(1) if match else 0)
-            self._is_severe = shape.is_severe
-        elif shape is None:
-            tells = line[:1] not in ("", " ", "\t", "#") and not line.startswith("at ")
-            rest = Shape(None, False, self._is_severe, line[:_SHAPE_CHARS] if tells else None)
-            shape = _remember(self._rest, key, rest)
-        self._is_first = False
-        found.times.append(time)
-        found.shapes.append(shape)
-
     def _new_head(self, line: str, key: bytes, match: re.Match[str] | None) -> Shape:
         end = match.end(1) if match else 0
         level = find_level(line, end)
         shape = Shape(level, True, level in SEVERE, _without_time(line, match))
         if _OWN_LEVEL.match(line) or _LETTER_LEVEL.search(line, end, end + 60):
             shape.variants = {level: Shape(level, True, level in SEVERE, shape.line)}
-        return _remember(self._heads, key, shape)
+        self._remember(key, shape)
+        return shape
 
-
-def _find_nothing(line: str) -> None:
-    return None
+    def _remember(self, key: bytes, shape: Shape) -> None:
+        if len(self._shapes) >= _MAX_SHAPES:
+            self._shapes.clear()
+        self._shapes[key] = shape
 
 
 def _variant(shape: Shape, line: str, end: int) -> Shape:
@@ -214,13 +195,6 @@ def _without_time(line: str, match: re.Match[str] | None) -> str:
         return line[:_SHAPE_CHARS]
     rest = line[match.end() : match.end() + _SHAPE_CHARS].lstrip(".,:0123456789])\"' \t")
     return line[: match.start(1)] + rest
-
-
-def _remember(shapes: dict[bytes, Shape], key: bytes, shape: Shape) -> Shape:
-    if len(shapes) >= _MAX_SHAPES:
-        shapes.clear()
-    shapes[key] = shape
-    return shape
 
 
 def sample_log(path: Path) -> LogSample:

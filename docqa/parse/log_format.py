@@ -14,11 +14,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-from docqa.parse.timestamps import FORMATS, Groups, TimeFormat, YearClock, read_groups
+from docqa.parse.timestamps import FORMATS, FRACTION_AT, Groups, TimeFormat, YearClock, read_groups
 
 SAMPLE_LINES = 400
 _NEAR = r"^.{0,200}?"
 _MAX_MEMO = 1 << 16
+_NO_COLUMNS = (0, 0, 0)
+_MAX_COLUMN = 48
+_ZONE_CHARS = 7  # ` +02:00`
+_DIGITS = "0123456789"
 _LOST_LINES = 256  # so many lines in a row without a header: look at them afresh
 
 _LEVEL_WORD = r"(?:[A-Za-z]{4,9}|[A-Z])"
@@ -70,13 +74,19 @@ class LineFormat:
 class HeaderReader:
     """The times of one file's record headers, in the order of its lines.
 
-    `formats[0]` matched last. Not shared between files: it remembers times and the year.
+    `formats[0]` matched last. Where its times stand in fixed columns, those columns of a line tell
+    the time without a match: they hold everything up to the second and the characters behind the
+    fraction, where a zone would stand. `version` counts the changes of format or year, after which
+    what was looked up ahead is to be looked up again.
     """
 
     def __init__(self, formats: Sequence[LineFormat], clock: YearClock) -> None:
         self.clock = clock
         self.formats = list(formats)
+        self.version = 0
         self._memos: dict[LineFormat, dict[Groups, float | None]] = {}
+        self.columns = _NO_COLUMNS  # `line[:columns[0]] + line[columns[1]:columns[2]]` is the key
+        self.by_column: dict[str, float] = {}
         self._year = clock.year
         self._lost: list[str] = []
         self._patience = _LOST_LINES
@@ -89,9 +99,14 @@ class HeaderReader:
                 continue
             if place:
                 self.formats.insert(0, self.formats.pop(place))
+                self.columns = _NO_COLUMNS
+                self.version += 1
             if self._lost:
                 self._lost.clear()
-            return self.time_of(found, match.groups()), match
+            time = self._time_of(found, match.groups())
+            if time is not None:
+                self._note_columns(line, match, time)
+            return time, match
         self._note_lost(line)
         return None
 
@@ -100,24 +115,39 @@ class HeaderReader:
         head = self.find(line)
         return MISS if head is None else (head[0], head[1].end(1))
 
-    def time_of(self, found: LineFormat, groups: Groups) -> float | None:
+    def _time_of(self, found: LineFormat, groups: Groups) -> float | None:
         """Return the time of a header's groups, remembered by second."""
-        memo = self.memo(found)
+        memo = self._memos.setdefault(found, {})
         if groups in memo:
             return memo[groups]
         time = read_groups(found.time, groups, self.clock)
         if self.clock.year != self._year:  # the same text now means another year
             self._year = self.clock.year
-            self._memos.clear()
-            memo = self.memo(found)
+            self._memos = {found: {}}
+            self.by_column = {}
+            self.version += 1
+            memo = self._memos[found]
         if len(memo) >= _MAX_MEMO:
             memo.clear()
         memo[groups] = time
         return time
 
-    def memo(self, found: LineFormat) -> dict[Groups, float | None]:
-        """Return the times known of one format; a new dictionary after the year has changed."""
-        return self._memos.setdefault(found, {})
+    def _note_columns(self, line: str, match: re.Match[str], time: float) -> None:
+        """Remember a time under its columns. The columns are those of the format's first match."""
+        if match.start() or match.start(1) > _MAX_COLUMN or match.re.groups > 2:
+            return
+        if self.columns is _NO_COLUMNS:
+            fraction = FRACTION_AT.match(line, match.end(1))
+            zone = fraction.end() if fraction else match.end(1)
+            self.columns = (match.end(1) + 1, zone, zone + _ZONE_CHARS)
+            self.by_column = {}
+            self.version += 1
+        end, zone, zone_end = self.columns
+        if match.end(1) + 1 != end or len(line) < zone or line[end:zone].strip(_DIGITS):
+            return
+        if len(self.by_column) >= _MAX_MEMO:
+            self.by_column.clear()
+        self.by_column[line[:end] + line[zone:zone_end]] = time
 
     def _note_lost(self, line: str) -> None:
         if not line or line[0] in " \t":
@@ -127,7 +157,9 @@ class HeaderReader:
             self._patience *= 2  # files without times must not pay for this again and again
             del self._lost[:-_LOST_LINES]
             known = {f.name for f in self.formats}
-            self.formats += [f for f in find_formats(self._lost) if f.name not in known]
+            added = [f for f in find_formats(self._lost) if f.name not in known]
+            self.formats += added
+            self.version += bool(added)
             self._lost = []
 
 

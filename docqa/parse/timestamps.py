@@ -110,12 +110,12 @@ def seconds_of(year: int, month: int, day: int) -> float:
 
 def fraction_after(line: str, end: int) -> float:
     """Return the fraction of a second that stands at `end`, 0.0 if none."""
-    found = _FRACTION_AT.match(line, end)
+    found = FRACTION_AT.match(line, end)
     return float("0." + (found.group(1) or found.group(2))) if found else 0.0
 
 
 # Behind a separator; or, of an epoch in milli-, micro- or nanoseconds, without one.
-_FRACTION_AT = re.compile(r"[.,:](\d{1,9})(?!\d)|(\d{3}|\d{6}|\d{9})(?!\d)")
+FRACTION_AT = re.compile(r"[.,:](\d{1,9})(?!\d)|(\d{3}|\d{6}|\d{9})(?!\d)")
 
 
 def zone_seconds(zone: str | None) -> float:
