@@ -11,22 +11,20 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import os
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from docqa.chunk import MAX_TOKENS, ChunkOptions
 from docqa.config import EmbedConfig
 from docqa.errors import ModelNotFound, ModelRefused
 from docqa.protocols import Embedder
+from docqa.token_count import TokenCounter, open_tokenizer, splits_like_bert
 from models.minilm import BertShape, open_session
-
-if TYPE_CHECKING:
-    from tokenizers import Tokenizer
 
 Vector = npt.NDArray[np.float32]
 Vectors = npt.NDArray[np.float32]
@@ -67,12 +65,7 @@ def open_embedder(config: EmbedConfig) -> Embedder:
         ModelNotFound: no such folder, or it holds no model.
         ModelRefused: the model cannot be read, or `device = "cuda"` and there is none.
     """
-    folder = packaged_folder() if config.model == PACKAGED else Path(config.model).expanduser()
-    if not (folder / "config.json").is_file() and not (folder / "modules.json").is_file():
-        raise ModelNotFound(
-            f"{config.model}: no embedding model there; embed.model is {PACKAGED} or a folder in "
-            "sentence-transformers' format"
-        )
+    folder = _folder(config)
     files = BertFiles.read(folder)
     if files is None:
         return SentenceTransformerEmbedder(folder, config)
@@ -86,6 +79,40 @@ def open_embedder(config: EmbedConfig) -> Embedder:
         raise ModelRefused(f'embed.device is "cuda", but {reason}; set it to "auto" or "cpu"')
     onnx.fallback_reason = reason
     return onnx
+
+
+def chunk_options(config: EmbedConfig) -> ChunkOptions:
+    """Return the chunker's options for the embedder of `config`, without loading its weights.
+
+    A model folder without a tokenizer.json is counted by the packaged tokenizer, with a margin.
+
+    Raises:
+        ModelNotFound, ModelRefused: as `open_embedder`.
+    """
+    folder = _folder(config)
+    files = BertFiles.read(folder)
+    tokenizer = folder / "tokenizer.json"
+    if files is not None:
+        counter = TokenCounter.open(tokenizer)
+        n_prompt = max(counter([files.query_prompt, files.document_prompt]))
+        n_free = files.max_tokens - n_prompt - N_SPECIAL_TOKENS
+        return ChunkOptions(tokenizer=str(tokenizer), max_tokens=min(MAX_TOKENS, n_free))
+    limits = _json(folder / "sentence_bert_config.json")
+    n_free = int(limits.get("max_seq_length") or 512) - N_SPECIAL_TOKENS
+    if not tokenizer.is_file():
+        tokenizer = packaged_folder() / "tokenizer.json"
+        n_free = n_free * 3 // 4
+    return ChunkOptions(tokenizer=str(tokenizer), max_tokens=min(MAX_TOKENS, n_free))
+
+
+def _folder(config: EmbedConfig) -> Path:
+    folder = packaged_folder() if config.model == PACKAGED else Path(config.model).expanduser()
+    if not (folder / "config.json").is_file() and not (folder / "modules.json").is_file():
+        raise ModelNotFound(
+            f"{config.model}: no embedding model there; embed.model is {PACKAGED} or a folder in "
+            "sentence-transformers' format"
+        )
+    return folder
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,63 +198,14 @@ def n_physical_cores() -> int:
     return max(1, min(physical, allowed))
 
 
-class TokenCounter:
-    """Exact token counts of a BERT tokenizer, remembered per word.
-
-    BERT splits at white space before anything else, so the tokens of a text are those of its
-    words; natural text repeats them, and adding remembered counts is about ten times as fast as
-    tokenizing (measured: 18 against 1.8 MB/s). The memory is emptied when it reaches `limit` words.
-    """
-
-    # Python's split() takes these for white space, BERT's cleaner removes them: joined words.
-    _NOT_SPACE_TO_BERT = re.compile("[\x0b\x0c\x1c-\x1f\x85]")
-    # Of such a "word" (base64, minified code) only the length matters, and BERT calls it [UNK]
-    # or many pieces; it is not worth remembering.
-    _LONGEST_REMEMBERED_CHARS = 64
-
-    def __init__(self, tokenizer: Tokenizer, limit: int = 500_000) -> None:
-        self._tokenizer = tokenizer
-        self._limit = limit
-        self._known: dict[str, int] = {}
-
-    def __call__(self, texts: Sequence[str]) -> list[int]:
-        """Return the number of tokens of each text, special tokens not counted."""
-        pieces = [self._split(text) for text in texts]
-        wanted: set[str] = set().union(*pieces)
-        fresh = [word for word in wanted if word not in self._known]
-        counted = dict(zip(fresh, self._count(fresh), strict=True))
-        if len(self._known) + len(counted) > self._limit:
-            # Also those of `texts` that were known are counted again: a rare, bounded cost.
-            self._known.clear()
-            known = [word for word in wanted if word not in counted]
-            counted.update(zip(known, self._count(known), strict=True))
-        self._known.update(counted)
-        look_up = self._known.__getitem__
-        totals = [sum(map(look_up, words)) for words in pieces]
-        for word in counted:
-            if len(word) > self._LONGEST_REMEMBERED_CHARS:
-                del self._known[word]
-        return totals
-
-    def _split(self, text: str) -> list[str]:
-        return self._NOT_SPACE_TO_BERT.sub("", text).split()
-
-    def _count(self, words: Sequence[str]) -> list[int]:
-        found = self._tokenizer.encode_batch_fast(list(words), add_special_tokens=False)
-        return [len(encoding) for encoding in found]
-
-
 class BertTokens:
     """The tokenizer of a BERT folder: counts for chunking, ids (cut to the limit) for the model."""
 
     def __init__(self, files: BertFiles) -> None:
-        from tokenizers import Tokenizer
-
-        self._tokenizer: Tokenizer = Tokenizer.from_file(str(files.folder / "tokenizer.json"))
-        self._tokenizer.no_padding()
-        self._tokenizer.no_truncation()
+        file = files.folder / "tokenizer.json"
+        self._tokenizer = open_tokenizer(file)
         self._max_tokens = files.max_tokens
-        self.count = TokenCounter(self._tokenizer)
+        self.count = TokenCounter(self._tokenizer, by_word=splits_like_bert(file))
 
     def ids(self, texts: Sequence[str]) -> list[list[int]]:
         """Return the ids of each text with [CLS] and [SEP], cut to the model's limit."""

@@ -10,15 +10,16 @@ from hypothesis import strategies as st
 
 from docqa.config import EmbedConfig
 from docqa.errors import ModelNotFound, ModelRefused
+from docqa.token_count import TokenCounter
 from models.embedder import (
     BertFiles,
     BertTokens,
     BulkOnGpu,
     OnnxMiniLM,
     SentenceTransformerEmbedder,
-    TokenCounter,
     TorchMiniLM,
     batches,
+    chunk_options,
     open_embedder,
     packaged_folder,
 )
@@ -225,3 +226,11 @@ def test_import_and_a_query_load_no_torch():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_chunk_options_leave_room_for_the_prompt(tmp_path: Path):
+    packaged = chunk_options(EmbedConfig())
+    assert (packaged.max_tokens, Path(packaged.tokenizer).name) == (240, "tokenizer.json")
+    prompts = {"prompts": {"query": "", "document": "a " * 50}}
+    folder = _folder_with(tmp_path, config_sentence_transformers=prompts)
+    assert chunk_options(EmbedConfig(model=str(folder))).max_tokens == 256 - 2 - 50
