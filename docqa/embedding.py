@@ -16,7 +16,11 @@ from docqa.protocols import Embedder
 from docqa.records import PendingPassage
 from docqa.store import Store
 
-BATCH_PASSAGES = 16  # stopping waits for one batch: under a second on a slow CPU
+MIN_BATCH = 16  # passages: under a second on a slow CPU
+MAX_BATCH = 4096
+FIRST_BATCH = 64  # an embedder may take a GPU only for bulk; the first batches tell what it can do
+N_FIRST = 2  # the first of all may load a library
+BATCH_S = 0.5
 TURN_S = 5.0  # after which another process may have a turn, and the order is looked at again
 WINDOW_PASSAGES = 512  # sorted by length together, so that batches carry little padding
 
@@ -25,11 +29,12 @@ class Embedding:
     """Fills in vectors while it runs. Use as a context manager; leaving stops it."""
 
     def __init__(
-        self, store: Store, open_embedder: Callable[[], Embedder], batch: int = BATCH_PASSAGES
+        self, store: Store, open_embedder: Callable[[], Embedder], batch: int = FIRST_BATCH
     ) -> None:
         self._store = store
         self._open_embedder = open_embedder
         self._batch = batch
+        self._n_batches = 0
         self._turn = WriteLock(store.paths.root / "embed.lock")
         self._wake = threading.Event()
         self._stop = threading.Event()
@@ -102,7 +107,8 @@ class Embedding:
                 until = time.monotonic() + TURN_S
                 cursor = (-1, 0)
                 while time.monotonic() < until:
-                    window, cursor = self._store.vectors.pending(WINDOW_PASSAGES, cursor)
+                    n_window = max(WINDOW_PASSAGES, 4 * self._batch)
+                    window, cursor = self._store.vectors.pending(n_window, cursor)
                     if not window:
                         return False
                     if not self._embed(window, embedder, until):
@@ -115,12 +121,26 @@ class Embedding:
     def _embed(self, window: Sequence[PendingPassage], embedder: Embedder, until: float) -> bool:
         """Embed a window in batches; return False where it was left early."""
         by_length = sorted(window, key=lambda passage: len(passage.embed_text), reverse=True)
-        for first in range(0, len(by_length), self._batch):
+        first = 0
+        while first < len(by_length):
             if self._stop.is_set() or time.monotonic() >= until:
                 return False
             batch = by_length[first : first + self._batch]
+            first += len(batch)
+            began = time.monotonic()
             vectors = embedder.embed_documents([passage.embed_text for passage in batch])
             if self._stop.is_set():
                 return False
+            self._adapt(len(batch), time.monotonic() - began)
             self.n_done += self._store.vectors.add([p.passage_id for p in batch], vectors)
         return True
+
+    def _adapt(self, n: int, took_s: float) -> None:
+        """Choose the size of the next batch: half a second's work, so that a stop is quick."""
+        self._n_batches += 1
+        if self._n_batches < N_FIRST or n < self._batch:
+            return
+        if took_s < BATCH_S / 2:
+            self._batch = min(MAX_BATCH, 2 * self._batch)
+        elif took_s > 2 * BATCH_S:
+            self._batch = max(min(MIN_BATCH, self._batch), self._batch // 2)

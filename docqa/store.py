@@ -290,6 +290,12 @@ class Store:
                 "INSERT INTO roots (path) VALUES (?) ON CONFLICT DO NOTHING", (path_bytes(path),)
             )
 
+    def forget_roots(self, path: str) -> None:
+        """Forget the added files and folders at and below `path`."""
+        condition, values = _below(path)
+        with self.db.write() as connection:
+            connection.execute(f"DELETE FROM roots WHERE {condition}", values)
+
     # Small changes to documents; the caller holds the write lock
 
     def restamp(self, doc_id: int, stamp: FileStamp) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from docqa import doctor
@@ -26,7 +27,19 @@ def build(config: Config) -> Workspace:
 
         return open_engine(config.model)
 
-    library = Library(LibraryPaths(config.library.dir), config, open_embedder=open_embedder)
+    def tokenizer_file() -> Path:
+        from models.embedder import PACKAGED, packaged_folder
+
+        is_packaged = config.embed.model == PACKAGED
+        folder = packaged_folder() if is_packaged else Path(config.embed.model).expanduser()
+        return folder / "tokenizer.json"
+
+    library = Library(
+        LibraryPaths(config.library.dir),
+        config,
+        open_embedder=open_embedder,
+        tokenizer_file=tokenizer_file,
+    )
 
     def open_reranker() -> Reranker | None:
         from models.reranker import open_reranker

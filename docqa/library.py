@@ -1,0 +1,208 @@
+"""A library: the store, the indexes that follow it, and the way in and out for files.
+
+Opening is cheap; the indexes, the embedder and the parse worker start when they are first needed.
+Several processes may have one library open at the same time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from docqa import ingest
+from docqa.config import Config
+from docqa.discover import WalkOptions, absolute
+from docqa.embedding import Embedding
+from docqa.events import SyncEvent
+from docqa.feed import WordFeed
+from docqa.index.lexical import LexicalIndex
+from docqa.paths import LibraryPaths
+from docqa.protocols import Embedder, ParseOptions
+from docqa.records import storable
+from docqa.store import Store
+from docqa.types import ChunkItem, FileReport
+
+if TYPE_CHECKING:
+    from docqa.parse.worker import ParseWorker
+
+CANCEL_POLL_S = 0.1
+
+
+class Library:
+    """One library. Close it, or use it as a context manager."""
+
+    def __init__(
+        self,
+        paths: LibraryPaths,
+        config: Config,
+        *,
+        open_embedder: Callable[[], Embedder],
+        tokenizer_file: Callable[[], Path],
+    ) -> None:
+        """Open or make the library at `paths`.
+
+        Args:
+            paths: where it is.
+            config: limits of parsing.
+            open_embedder: loads the embedder; called at most once.
+            tokenizer_file: the embedder's tokenizer.json, by which chunks are measured.
+
+        Raises:
+            LibraryError: it cannot be opened; the message says what to do.
+        """
+        self.paths = paths
+        self.store = Store(paths)
+        self._config = config
+        self._open_embedder = open_embedder
+        self._tokenizer_file = tokenizer_file
+        self._words = WordFeed(self.store)
+        self._embedder_lock = threading.Lock()
+        self._embedder: Embedder | None = None
+
+    def __enter__(self) -> Library:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close indexes and store. What was committed stays."""
+        self._words.close()
+        self.store.close()
+
+    @property
+    def embedder(self) -> Embedder:
+        """The embedder, loaded at its first use; safe from any thread."""
+        with self._embedder_lock:
+            if self._embedder is None:
+                self._embedder = self._open_embedder()
+                self.store.vectors.use_embedder(self._embedder.name, self._embedder.dim)
+            return self._embedder
+
+    @property
+    def lexical(self) -> LexicalIndex:
+        """The lexical index, complete as of now."""
+        return self._words.index()
+
+    # Files
+
+    def sync(
+        self,
+        paths: Sequence[Path],
+        *,
+        password: str | None = None,
+        cancel: threading.Event | None = None,
+        wait_for_vectors: bool = True,
+    ) -> Iterator[SyncEvent]:
+        """Bring the library up to date with the files at and below `paths`; see docqa.ingest.
+
+        Paths that exist are remembered as roots. Leave the iterator, or set `cancel`, to stop.
+        """
+        given = [absolute(path) for path in paths]
+        inside = str(self.paths.root)
+        for path in given:
+            if os.path.exists(path) and not path.startswith(inside):  # noqa: PTH110 (any bytes)
+                self.store.add_root(path)
+        walk = WalkOptions(skip=(inside,))
+        options = ingest.SyncOptions(walk, password is not None, wait_for_vectors)
+        cancel = cancel or threading.Event()
+        reader = WorkerReader(self._config, password, lambda: self._chunk_limits)
+        with (
+            contextlib.closing(reader),
+            killed_on(cancel, reader),
+            Embedding(self.store, lambda: self.embedder) as embedding,
+        ):
+            parts = ingest.Ingest(self.store, reader, self._words, embedding, cancel)
+            yield from ingest.sync(parts, given, options)
+
+    def remove(self, paths: Sequence[Path]) -> tuple[FileReport, ...]:
+        """Purge the documents at and below `paths` and everything derived; forget the roots."""
+        given = [absolute(path) for path in paths]
+        reports = ingest.remove(self.store, self._words, given)
+        for path in given:
+            self.store.forget_roots(path)
+        return reports
+
+    def roots(self) -> list[Path]:
+        """Return the files and folders that were added: what `docqa sync` looks at."""
+        return [Path(root) for root in self.store.roots()]
+
+    def doc_ids(self, paths: Sequence[Path]) -> frozenset[int]:
+        """Return the documents at and below `paths`, for a Scope."""
+        return self.store.doc_ids_below([absolute(path) for path in paths])
+
+    @cached_property
+    def _chunk_limits(self) -> tuple[str, int]:
+        """The tokenizer's file, and the most tokens of a chunk's embed_text."""
+        return str(self._tokenizer_file()), self.embedder.max_tokens
+
+
+class WorkerReader:
+    """The parse worker with this library's options; a `docqa.reading.Reader`."""
+
+    def __init__(
+        self, config: Config, password: str | None, limits: Callable[[], tuple[str, int]]
+    ) -> None:
+        """Start nothing yet: the worker begins with the first file."""
+        parse = config.parse
+        self._config = parse
+        self._options = ParseOptions(password, parse.ocr, parse.ocr_language)
+        self._limits = limits
+        self._worker: ParseWorker | None = None
+
+    @property
+    def pid(self) -> int | None:
+        """The worker's process; None where it died or was never started."""
+        return self._worker.pid if self._worker else None
+
+    def read(self, path: Path) -> Iterator[ChunkItem]:
+        """Yield chunks and pages, a DocumentInfo last; raise FileError."""
+        from docqa.chunk import MAX_TOKENS, ChunkOptions
+        from docqa.parse.worker import ParseWorker
+
+        if self._worker is None:
+            self._worker = ParseWorker(self._config)
+        tokenizer, max_tokens = self._limits()
+        n_special = 2  # [CLS] and [SEP], which the counter leaves out
+        title = storable(path.stem) or path.name
+        chunking = ChunkOptions(title, tokenizer, min(MAX_TOKENS, max_tokens - n_special))
+        return self._worker.parse(path, self._options, chunking=chunking)
+
+    def close(self) -> None:
+        """End the worker."""
+        if self._worker is not None:
+            self._worker.close()
+
+    def kill(self) -> None:
+        """End the worker's process from another thread: whoever reads from it sees it die."""
+        pid = self.pid
+        if pid is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, getattr(signal, "SIGKILL", signal.SIGTERM))
+
+
+@contextmanager
+def killed_on(cancel: threading.Event, reader: WorkerReader) -> Iterator[None]:
+    """Kill the worker when `cancel` is set: its file may be minutes from the next item."""
+    is_over = threading.Event()
+
+    def watch() -> None:
+        while not is_over.is_set():
+            if cancel.wait(CANCEL_POLL_S):
+                reader.kill()
+                return
+
+    thread = threading.Thread(target=watch, name="cancel", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        is_over.set()
+        thread.join()
