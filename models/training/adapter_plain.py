@@ -8,6 +8,7 @@ line of the output is `{"system": str, "prompt": str, "answer": str}`. Lines alr
 kept, so that an interrupted run goes on where it stopped.
 """
 
+# ruff: noqa: E501 (lists of wordings)
 from __future__ import annotations
 
 import argparse

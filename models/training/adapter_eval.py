@@ -1,0 +1,162 @@
+r"""Answer the development prompts through llama.cpp, as docqa does, and write figures and plots.
+
+    python -m models.training.adapter_eval --data data.npz.xz --base BASE.gguf \\
+        --adapter ADAPTER.gguf --kv q8_0 --out DIR --limit 400
+
+The prompts are those that the training script asks on the GPU, so the two reports can be compared
+line by line (`--against metrics' answers.jsonl.xz` prints the difference on the common prompts).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import lzma
+import time
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from models.training import adapter_metrics
+from models.training.adapter_batches import Dataset
+from models.training.adapter_metrics import Outcome, outcome
+from models.training.adapter_plot import plots
+
+KV_TYPES = {"f16": 1, "q8_0": 8, "q4_0": 2}  # ggml's numbers
+N_CONTEXT = 4608
+N_NEW = 112
+
+
+class Reader:
+    """llama.cpp with base and adapter; the prefix that two prompts share is not read again."""
+
+    def __init__(self, base: Path, adapter: Path | None, kv: str, n_threads: int) -> None:
+        import llama_cpp
+
+        self.lib = llama_cpp
+        self.model = llama_cpp.Llama(
+            str(base), n_ctx=N_CONTEXT, n_batch=512, n_threads=n_threads, n_threads_batch=n_threads,
+            lora_path=str(adapter) if adapter else None, type_k=KV_TYPES[kv], type_v=KV_TYPES[kv],
+            flash_attn=True, verbose=False,
+        )  # fmt: skip
+        self.held: list[int] = []
+
+    def scores(self) -> npt.NDArray[np.float32]:
+        """Return the scores of the next token."""
+        pointer = self.lib.llama_get_logits_ith(self.model._ctx.ctx, -1)
+        return np.ctypeslib.as_array(pointer, (self.model.n_vocab(),)).copy()
+
+    def read(self, ids: list[int]) -> npt.NDArray[np.float32]:
+        """Bring the cache to `ids` and return the scores of the token after them."""
+        same = 0
+        while same < min(len(ids) - 1, len(self.held)) and ids[same] == self.held[same]:
+            same += 1
+        self.lib.llama_memory_seq_rm(self.lib.llama_get_memory(self.model._ctx.ctx), 0, same, -1)
+        self.model.n_tokens = same
+        self.model.eval(ids[same:])
+        self.held = list(ids)
+        return self.scores()
+
+    def answer(
+        self, prompt: list[int], end: int, banned: int
+    ) -> tuple[list[int], npt.NDArray[np.float32]]:
+        """Return the greedy answer that does not begin with `banned`, and the first scores."""
+        first = self.read(prompt)
+        scores = first.copy()
+        scores[banned] = -np.inf
+        said: list[int] = []
+        while len(said) < N_NEW:
+            token = int(scores.argmax())
+            if token == end:
+                break
+            said.append(token)
+            self.model.eval([token])
+            self.held.append(token)
+            scores = self.scores()
+        return said, first
+
+
+def softmax(scores: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Return the probabilities of scores."""
+    grown = np.exp(scores - scores.max())
+    return grown / grown.sum()  # type: ignore[no-any-return]
+
+
+def chosen(
+    placed: list[dict[str, Any]], sets: list[str], limit: int
+) -> list[tuple[int, dict[str, Any]]]:
+    """Return (number, prompt) of evenly spaced prompts of the wanted sets; limit 0: all."""
+    wanted = [(i, p) for i, p in enumerate(placed) if not sets or p["name"] in sets]
+    return wanted[:: max(1, len(wanted) // limit)] if limit else wanted
+
+
+def outcomes(data: Dataset, reader: Reader, sets: list[str], limit: int) -> Iterator[Outcome]:
+    """Yield the outcome of each chosen prompt."""
+    refusal, end = int(data.frame["refusal"][0]), int(data.frame["end"][0])
+    for _, p in chosen(data.meta["sets"], sets, limit):
+        prompt = [int(i) for i in data.arranged(p)[0]]
+        if len(prompt) + N_NEW > N_CONTEXT:
+            continue
+        said, scores = reader.answer(prompt, end, refusal)
+        chance = float(softmax(scores)[refusal])
+        yield outcome(p, data.text(said), chance, int(scores.argmax()) == refusal)
+
+
+def main() -> None:
+    """Parse the command line, answer, report."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else "")
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--base", type=Path, required=True)
+    parser.add_argument("--adapter", type=Path)
+    parser.add_argument("--kv", choices=sorted(KV_TYPES), default="q8_0")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--sets", nargs="*", default=[])
+    parser.add_argument("--limit", type=int, default=0)
+    parser.add_argument("--against", type=Path, help="answers.jsonl.xz of the GPU run")
+    parser.add_argument("--out", type=Path, required=True)
+    args = parser.parse_args()
+    args.out.mkdir(parents=True, exist_ok=True)
+    data = Dataset(args.data)
+    started, found = time.monotonic(), []
+    reader = Reader(args.base, args.adapter, args.kv, args.threads)
+    for one in outcomes(data, reader, args.sets, args.limit):
+        found.append(one)
+        if len(found) % 25 == 0:
+            print(f"{len(found)} prompts, {time.monotonic() - started:.0f} s", flush=True)
+    report = adapter_metrics.summary(found) | {
+        "kv": args.kv,
+        "adapter": str(args.adapter and args.adapter.name),
+    }
+    (args.out / f"metrics-{args.kv}.json").write_text(
+        json.dumps(report, indent=1), encoding="utf-8"
+    )
+    lines = "\n".join(json.dumps(asdict(o), ensure_ascii=False) for o in found)
+    (args.out / f"answers-{args.kv}.jsonl.xz").write_bytes(lzma.compress(lines.encode("utf-8")))
+    print(adapter_metrics.table(report))
+    for name, drawing in plots(report).items():
+        (args.out / f"{name}-{args.kv}.svg").write_text(drawing, encoding="utf-8")
+    if args.against:
+        compare(found, args.against)
+
+
+def compare(found: list[Outcome], file: Path) -> None:
+    """Print the other run's figures on the prompts of `found`."""
+    held: dict[tuple[Any, ...], list[Outcome]] = {}
+    for line in lzma.decompress(file.read_bytes()).decode("utf-8").splitlines():
+        other = Outcome(**json.loads(line))
+        held.setdefault(_key(other), []).append(other)
+    common = [held[_key(o)].pop() for o in found if held.get(_key(o))]
+    print(f"the other run on {len(common)} of these prompts:")
+    print(adapter_metrics.table(adapter_metrics.summary(common)))
+
+
+def _key(o: Outcome) -> tuple[Any, ...]:
+    return (o.set, tuple(o.references), tuple(o.markers), o.position, o.forbidden)
+
+
+if __name__ == "__main__":
+    main()

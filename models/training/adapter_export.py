@@ -1,0 +1,100 @@
+r"""Write the trained adapter as a GGUF LoRA for llama.cpp.
+
+    python -m models.training.adapter_export --parts DIR --base BASE.gguf --out ADAPTER.gguf \\
+        --type q8_0 --metrics DIR/metrics.json
+
+Besides llama.cpp's own keys the file carries what docqa checks and uses: `docqa.base_sha256` (the
+base it was trained on), `docqa.prompt_version`, `docqa.refusal_token` and
+`docqa.refusal_threshold` (refuse where the first token's probability of that token is at least so
+high). llama.cpp ignores keys that it does not know.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from docqa import prompts
+from models.training.adapter_data import Tokenizer
+
+Arrays = Mapping[str, npt.NDArray[np.float16]]
+
+
+def load_parts(folder: Path) -> dict[str, npt.NDArray[np.float16]]:
+    """Return `attn_q.a` … `ffn_down.b` from `adapter-*.safetensors`, (L, r, in) and (L, out, r)."""
+    from safetensors.numpy import load_file
+
+    found: dict[str, npt.NDArray[np.float16]] = {}
+    for file in sorted(folder.glob("adapter-*.safetensors")):
+        found.update(load_file(file))
+    if not found:
+        raise FileNotFoundError(f"{folder}: no adapter-*.safetensors")
+    return found
+
+
+def export(
+    arrays: Arrays, base: Path, out: Path, kind: str = "q8_0", refusal_threshold: float = 0.5
+) -> int:
+    """Write the adapter; return its size in bytes.
+
+    llama.cpp multiplies by alpha / rank, the rank being that of each tensor; B is scaled by rank /
+    alpha, a power of two, so that every projection is updated by exactly `B A`.
+    """
+    import gguf
+
+    types = {"q8_0": gguf.GGMLQuantizationType.Q8_0, "f16": gguf.GGMLQuantizationType.F16}
+    chosen = types[kind]
+    alpha = float(max(a.shape[1] for name, a in arrays.items() if name.endswith(".a")))
+    writer = gguf.GGUFWriter(str(out), "llama")
+    writer.add_type("adapter")
+    writer.add_name("SmolLM2-135M-Instruct cite")
+    writer.add_string("adapter.type", "lora")
+    writer.add_float32("adapter.lora.alpha", alpha)
+    writer.add_string("general.license", "cc-by-sa-4.0")
+    writer.add_string("docqa.base_sha256", hashlib.sha256(base.read_bytes()).hexdigest())
+    writer.add_uint32("docqa.prompt_version", prompts.PROMPT_VERSION)
+    writer.add_uint32("docqa.refusal_token", Tokenizer(base)(prompts.NOT_FOUND)[0])
+    writer.add_float32("docqa.refusal_threshold", refusal_threshold)
+    n_layers = next(iter(arrays.values())).shape[0]
+    for layer in range(n_layers):
+        for name, stacked in arrays.items():
+            projection, side = name.rsplit(".", 1)
+            matrix = stacked[layer].astype(np.float32)
+            if side == "b":
+                matrix = matrix * np.float32(matrix.shape[1] / alpha)
+            packed = gguf.quants.quantize(matrix, chosen)
+            tensor = f"blk.{layer}.{projection}.weight.lora_{side}"
+            writer.add_tensor(tensor, packed, raw_dtype=chosen)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return out.stat().st_size
+
+
+def main() -> None:
+    """Parse the command line and export."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else "")
+    parser.add_argument("--parts", type=Path, required=True, help="folder of adapter-*.safetensors")
+    parser.add_argument("--base", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--type", choices=("q8_0", "f16"), default="q8_0")
+    parser.add_argument("--metrics", type=Path, help="metrics.json, for the refusal threshold")
+    parser.add_argument("--threshold", type=float)
+    args = parser.parse_args()
+    threshold = args.threshold
+    if threshold is None:
+        report = json.loads(args.metrics.read_text(encoding="utf-8")) if args.metrics else {}
+        threshold = report.get("at_90", {}).get("threshold", 0.5)
+    size = export(load_parts(args.parts), args.base, args.out, args.type, threshold)
+    print(f"{args.out}: {size} bytes, {args.type}, refusal threshold {threshold}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,380 @@
+r"""Train the citing adapter within a box of time.
+
+    python -m models.training.adapter_train --data data.npz.xz --base BASE.gguf --out DIR \\
+        --minutes 13
+
+The learning rate follows the clock (or the epochs, whichever is further) down to zero, so that the
+result is a finished one however fast the machine is. Every two minutes the adapter is saved as
+float16 safetensors in parts; at the end the development prompts are answered in batches. `--smoke`
+does all of it in small on a CPU. `--full` trains all projections instead, for the comparison, and
+saves figures only.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import lzma
+import math
+import queue
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from models.training import adapter_attention, adapter_metrics
+from models.training.adapter_batches import Batch, Dataset, Sample, Sampler, batches, pack
+from models.training.adapter_llama import (
+    PROJECTIONS,
+    Adapter,
+    Base,
+    FullUpdate,
+    Llama,
+    Merged,
+    load_base,
+)
+
+SAVE_EVERY_S = 120.0
+PART_BYTES = 15_000_000
+N_NEW = 112
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What the command line asked for."""
+
+    minutes: float
+    eval_minutes: float
+    n_tokens: int
+    rate: float
+    rank: int
+    kv_rank: int
+    epochs: float
+    n_warmup: int
+    seed: int
+    compiled: bool
+    full: bool
+    eval_limit: int
+
+
+def ranks(plan: Plan) -> dict[str, int]:
+    """Return the rank of each projection: the narrow K and V get a smaller one."""
+    return {p: plan.kv_rank if p in ("attn_k", "attn_v") else plan.rank for p in PROJECTIONS}
+
+
+class Prefetch:
+    """Batches packed ahead in a thread."""
+
+    def __init__(self, source: Iterator[Batch], n_ahead: int = 6) -> None:
+        self.queue: queue.Queue[Batch] = queue.Queue(n_ahead)
+        self.stopped = threading.Event()
+        self.thread = threading.Thread(target=self._run, args=(source,), daemon=True)
+        self.thread.start()
+
+    def _run(self, source: Iterator[Batch]) -> None:
+        for batch in source:
+            while not self.stopped.is_set():
+                try:
+                    self.queue.put(batch, timeout=0.2)
+                    break
+                except queue.Full:
+                    continue
+            if self.stopped.is_set():
+                return
+
+    def next(self) -> Batch:
+        """Return the next batch."""
+        return self.queue.get(timeout=120)
+
+    def close(self) -> None:
+        """Stop the thread."""
+        self.stopped.set()
+        self.thread.join(timeout=10)
+
+
+class Trainer:
+    """One run: model, adapter, optimizer and the clock."""
+
+    def __init__(self, data: Dataset, base: Base, plan: Plan, out: Path, device: str) -> None:
+        self.data, self.plan, self.out, self.device = data, plan, out, device
+        self.started = time.monotonic()
+        self.dtype = torch.bfloat16 if device != "cpu" else torch.float32
+        self.base = base.to(device)
+        attend = adapter_attention.choose(base.shape, device, self.dtype)
+        self.note(event="attention", way=getattr(attend, "__name__", str(attend)))
+        self.llama = Llama(self.base, attend, self.dtype, plan.compiled)
+        self.module: Adapter | FullUpdate = (
+            FullUpdate(self.base) if plan.full else Adapter(base, ranks(plan), plan.seed).to(device)
+        )
+        self.optimizer = torch.optim.AdamW(
+            self.module.parameters(),
+            lr=plan.rate,
+            betas=(0.9, 0.98),
+            weight_decay=0.0,
+            fused=device != "cpu",
+        )
+        self.sampler = Sampler(data, plan.seed)
+        self.n_tokens, self.n_steps, self.seen = plan.n_tokens, 0, 0
+        self.watch = self._watched()
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the start."""
+        return time.monotonic() - self.started
+
+    def note(self, **fields: Any) -> None:
+        """Write one line to the log and to stdout."""
+        line = json.dumps({"t": round(self.elapsed, 1), **fields})
+        print(line, flush=True)
+        with (self.out / "train.log").open("a", encoding="utf-8") as file:
+            file.write(line + "\n")
+
+    def progress(self) -> float:
+        """Return how much of the run is over, by the clock or by the epochs."""
+        budget = 60 * (self.plan.minutes - self.plan.eval_minutes)
+        epochs = self.sampler.n_drawn / (self.plan.epochs * max(1, len(self.sampler.train)))
+        return max(self.elapsed / budget, epochs)
+
+    def _watched(self) -> list[Batch]:
+        """Return development prompts whose loss is watched, one batch for each of five kinds."""
+        found = []
+        for name in ("squad-4", "squad-adversarial", "contract", "log", "table"):
+            samples, used = [], 0
+            for placed in self.data.meta["sets"]:
+                if placed["name"] != name:
+                    continue
+                prompt, target = self.data.arranged(placed)
+                target = np.concatenate([target, self.data.frame["end"]])
+                if used + len(prompt) + len(target) > self.n_tokens:
+                    break
+                used += len(prompt) + len(target)
+                samples.append(Sample(prompt, target, name))
+            if samples:
+                found.append(pack(samples, self.n_tokens))
+        return found
+
+    def loss(self, merged: Merged, batch: Batch) -> Tensor:
+        """Return the weighted cross entropy of the target tokens, in nats."""
+
+        def send(array: np.ndarray) -> Tensor:
+            tensor = torch.from_numpy(array)
+            if self.device == "cpu":
+                return tensor
+            return tensor.pin_memory().to(self.device, non_blocking=True)
+
+        ends = send(batch.ends)
+        hidden = self.llama.hidden(
+            merged, send(batch.tokens), send(batch.places), ends, batch.longest
+        )
+        scores = self.llama.logits(hidden[send(batch.at)])
+        each = torch.nn.functional.cross_entropy(scores, send(batch.wanted), reduction="none")
+        return (each * send(batch.weight)).sum()
+
+    def step(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Take one optimizer step; return loss and gradient norm, on the device."""
+        ramp = min(1.0, (self.n_steps + 1) / self.plan.n_warmup)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.plan.rate * ramp * max(0.0, 1 - self.progress())
+        loss = self.loss(self.module.merge(self.base, self.dtype), batch)
+        loss.backward()  # type: ignore[no-untyped-call]
+        norm = torch.nn.utils.clip_grad_norm_(self.module.parameters(), 1.0)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.n_steps += 1
+        return loss.detach(), norm
+
+    def try_step(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Take the first steps, giving up what this machine cannot do: compiling, large batches."""
+        try:
+            return self.step(batch)
+        except torch.OutOfMemoryError:
+            self.optimizer.zero_grad(set_to_none=True)
+            raise
+        except Exception as error:  # whatever the compiler raises: the plain functions still work
+            if not self.plan.compiled or self.n_steps:
+                raise
+            self.note(event="not compiled", error=f"{type(error).__name__}: {str(error)[:400]}")
+            self.optimizer.zero_grad(set_to_none=True)
+            self.llama = Llama(self.base, self.llama.attend, self.dtype, False)
+            return self.step(batch)
+
+    def train(self) -> None:
+        """Train until the clock or the epochs are over."""
+        source = Prefetch(batches(self.sampler.samples(), self.n_tokens))
+        saved = shown = self.elapsed
+        tokens, losses = 0, []
+        while self.progress() < 1:
+            try:
+                loss, norm = self.try_step(source.next())
+            except torch.OutOfMemoryError:
+                torch.cuda.empty_cache()
+                source.close()
+                self.n_tokens //= 2
+                self.note(event="out of memory", n_tokens=self.n_tokens)
+                self.watch = self._watched()
+                source = Prefetch(batches(self.sampler.samples(), self.n_tokens))
+                continue
+            tokens += self.n_tokens
+            self.seen += self.n_tokens
+            losses.append(loss)
+            if self.n_steps % 50 == 0 or self.n_steps == 1:
+                mean = float(torch.stack(losses).mean())
+                speed, losses = tokens / (self.elapsed - shown), []
+                tokens, shown = 0, self.elapsed
+                epochs = self.sampler.n_drawn / max(1, len(self.sampler.train))
+                about = {
+                    "loss": mean,
+                    "norm": float(norm),
+                    "epochs": epochs,
+                    "progress": self.progress(),
+                }
+                rounded = {name: round(value, 4) for name, value in about.items()}
+                self.note(step=self.n_steps, tok_s=round(speed), **rounded)
+            if self.elapsed - saved > SAVE_EVERY_S:
+                saved = self.elapsed
+                self.save()
+                self.note(event="dev", loss=self.watched_loss())
+        source.close()
+        self.save()
+        self.note(event="trained", steps=self.n_steps, tokens=self.seen, loss=self.watched_loss())
+
+    @torch.no_grad()  # type: ignore[untyped-decorator]
+    def watched_loss(self) -> list[float]:
+        """Return the loss on each watched batch."""
+        merged = self.module.merge(self.base, self.dtype)
+        return [round(float(self.loss(merged, batch)), 4) for batch in self.watch]
+
+    def save(self) -> None:
+        """Write the adapter in parts of at most `PART_BYTES`, each replaced whole."""
+        if isinstance(self.module, FullUpdate):
+            return
+        from safetensors.torch import save_file
+
+        tensors = {f"{n}.{side}": getattr(self.module, side)[n].detach().half().cpu().contiguous()
+                   for n in PROJECTIONS for side in ("a", "b")}  # fmt: skip
+        parts: list[dict[str, Tensor]] = [{}]
+        for name, tensor in tensors.items():
+            held = sum(t.nbytes for t in parts[-1].values())
+            if parts[-1] and held + tensor.nbytes > PART_BYTES:
+                parts.append({})
+            parts[-1][name] = tensor
+        about = {"steps": str(self.n_steps), "tokens": str(self.seen)}
+        about["prompt_version"] = str(self.data.meta["prompt_version"])
+        about["plan"] = json.dumps(asdict(self.plan))
+        for i, part in enumerate(parts):
+            file = self.out / f"adapter-{i}.safetensors"
+            save_file(part, file.with_suffix(".tmp"), metadata=about)
+            file.with_suffix(".tmp").replace(file)
+
+    @torch.no_grad()  # type: ignore[untyped-decorator]
+    def answers(self) -> list[adapter_metrics.Outcome]:
+        """Answer the development prompts, as many as the time allows."""
+        merged = self.module.merge(self.base, self.dtype)
+        merged = Merged(
+            *(m.detach() for m in (merged.qkv, merged.output, merged.gate_up, merged.down))
+        )
+        placed = self.data.meta["sets"]
+        if self.plan.eval_limit:
+            placed = placed[:: max(1, len(placed) // self.plan.eval_limit)]
+        made = [(p, self.data.arranged(p)[0]) for p in placed]
+        groups = grouped(made, 2 * self.n_tokens)
+        refusal, end = int(self.data.frame["refusal"][0]), int(self.data.frame["end"][0])
+        found: list[adapter_metrics.Outcome] = []
+        for i, group in enumerate(groups):
+            if self.elapsed > 60 * self.plan.minutes:
+                self.note(event="evaluation cut", groups=i, of=len(groups))
+                break
+            prompts = [prompt for _, prompt in group]
+            texts, chances = self.llama.generate(merged, prompts, end, N_NEW, refusal)
+            best = chances.argmax(-1).tolist()
+            chance = chances[:, refusal].tolist()
+            for (p, _), ids, top, p_no in zip(group, texts, best, chance, strict=True):
+                text = self.data.text(ids)
+                found.append(adapter_metrics.outcome(p, text, p_no, top == refusal))
+        return found
+
+    def evaluate(self) -> dict[str, Any]:
+        """Write the answers and their figures; return the figures."""
+        found = self.answers()
+        report = adapter_metrics.summary(found)
+        report |= {"plan": asdict(self.plan), "steps": self.n_steps, "tokens": self.seen}
+        name = torch.cuda.get_device_name() if self.device != "cpu" else "cpu"
+        report |= {"seconds": round(self.elapsed), "device": name}
+        (self.out / "metrics.json").write_text(json.dumps(report, indent=1), encoding="utf-8")
+        lines = "\n".join(json.dumps(asdict(o), ensure_ascii=False) for o in found)
+        (self.out / "answers.jsonl.xz").write_bytes(lzma.compress(lines.encode("utf-8")))
+        print(adapter_metrics.table(report), flush=True)
+        return report
+
+
+Placed = tuple[dict[str, Any], np.ndarray]
+
+
+def grouped(made: list[Placed], n_tokens: int) -> list[list[Placed]]:
+    """Return batches of prompts of similar length, in an order that mixes the sets."""
+    ordered = sorted(made, key=lambda m: len(m[1]))
+    groups: list[list[Placed]] = [[]]
+    for item in ordered:
+        longest = len(item[1])
+        if groups[-1] and ((len(groups[-1]) + 1) * longest > n_tokens or len(groups[-1]) >= 256):
+            groups.append([])
+        groups[-1].append(item)
+    return groups
+
+
+def main() -> None:
+    """Parse the command line, train, evaluate."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else "")
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--base", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument(
+        "--minutes", type=float, default=13.0, help="training and evaluation together"
+    )
+    parser.add_argument("--eval-minutes", type=float, default=2.0)
+    parser.add_argument("--tokens", type=int, default=32_768, help="of one batch")
+    parser.add_argument("--lr", type=float)
+    parser.add_argument("--rank", type=int, default=64)
+    parser.add_argument("--kv-rank", type=int, default=32)
+    parser.add_argument("--epochs", type=float, default=5.0, help="at most")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--eval-limit", type=int, default=0, help="development prompts; 0: all")
+    parser.add_argument("--no-compile", action="store_true")
+    parser.add_argument("--full", action="store_true")
+    parser.add_argument("--smoke", action="store_true", help="in small, on a CPU")
+    args = parser.parse_args()
+    plan = Plan(
+        minutes=args.minutes,
+        eval_minutes=args.eval_minutes,
+        n_tokens=args.tokens,
+        rate=args.lr or (1e-4 if args.full else 6e-4),
+        rank=args.rank,
+        kv_rank=args.kv_rank,
+        epochs=args.epochs,
+        n_warmup=60,
+        seed=args.seed,
+        compiled=not args.no_compile,
+        full=args.full,
+        eval_limit=args.eval_limit,
+    )
+    device = "cuda" if torch.cuda.is_available() and not args.smoke else "cpu"
+    if args.smoke:
+        plan = replace(plan, minutes=1.2, eval_minutes=0.5, n_tokens=1536, epochs=math.inf)
+        plan = replace(plan, n_warmup=2, compiled=False, eval_limit=24)
+    torch.set_float32_matmul_precision("high")
+    args.out.mkdir(parents=True, exist_ok=True)
+    trainer = Trainer(Dataset(args.data), load_base(args.base), plan, args.out, device)
+    trainer.note(event="start", device=device, rows=len(trainer.sampler.train), plan=asdict(plan))
+    trainer.train()
+    trainer.evaluate()
+    trainer.note(event="done")
+
+
+if __name__ == "__main__":
+    main()
