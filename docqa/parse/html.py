@@ -103,7 +103,7 @@ def read_html(source: Source) -> Iterator[Block]:
         expected = number + 1
         yield from reader.take()
     reader.close()
-    reader.end_block()
+    reader.end()
     yield from reader.take()
 
 
@@ -196,6 +196,12 @@ class _Reader(HTMLParser):
                 self._n_chars += len(text)
         if self._n_chars > MAX_BLOCK_CHARS and not self._tables:
             self.end_block(is_cut=True)
+
+    def end(self) -> None:
+        """Emit what was never closed."""
+        while self._tables:
+            self._end_table()
+        self.end_block()
 
     def end_block(self, is_cut: bool = False) -> None:
         """Emit what was gathered."""

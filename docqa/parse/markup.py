@@ -137,6 +137,8 @@ def read_rst(source: Source) -> Iterator[Block]:
 
 
 def _rst_block(source: Source, held: list[Line], styles: list[str]) -> Iterator[Block]:
+    if not held:
+        return
     over = bool(_ADORNMENT.match(held[0][1])) and len(held) >= 3
     title = 1 if over else 0
     if len(held) >= title + 2 and (mark := _ADORNMENT.match(held[title + 1][1])):
@@ -148,9 +150,8 @@ def _rst_block(source: Source, held: list[Line], styles: list[str]) -> Iterator[
                 styles.append(style)
             level = min(6, styles.index(style) + 1)
             yield _titled(source, text, held[0][0], held[title + 1][0], level)
-            held = held[title + 2 :]
-    if not held:
-        return
+            yield from _rst_block(source, held[title + 2 :], styles)
+            return
     ruled = sum(set(t.strip()) <= set("=-+| ") for _, t in held)
     kind = BlockKind.LIST if is_list(held) else BlockKind.PARAGRAPH
     if ruled >= 2 and any(a[0] + 1 == b[0] for a, b in pairwise(held)):

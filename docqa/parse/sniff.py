@@ -19,6 +19,7 @@ from docqa.errors import UnreadableFile
 from docqa.parse.encoding import SAMPLE_BYTES, detect_encoding
 
 HEAD_BYTES = 65_536
+READ_ERRORS = (OSError, EOFError, zlib.error, lzma.LZMAError)
 _SEARCH_BYTES = 64 * 1024 * 1024  # how far to look for the first byte that is not ASCII
 _PDF_MAGIC_WITHIN = 1024  # PDF 32000-1, annex H, note 13: readers accept it within 1024 bytes
 _MAGIC = (
@@ -76,10 +77,12 @@ def head_of(path: Path) -> Head:
             return Head(file.read(HEAD_BYTES), is_packed=not isinstance(file, io.BufferedReader))
     except FileNotFoundError:
         raise UnreadableFile(path, "does not exist") from None
-    except (EOFError, gzip.BadGzipFile, zlib.error, lzma.LZMAError) as error:
+    except gzip.BadGzipFile as error:
         raise UnreadableFile(path, f"is compressed and broken: {error}") from error
     except OSError as error:
         raise UnreadableFile(path, f"cannot be read: {error.strerror or error}") from error
+    except READ_ERRORS as error:
+        raise UnreadableFile(path, f"is compressed and broken: {error}") from error
 
 
 def is_pdf(data: bytes) -> bool:
@@ -113,12 +116,15 @@ def encoding_of_file(path: Path, head: Head) -> str:
     if not head.data.isascii() or b"\x00" in head.data or len(head.data) < HEAD_BYTES:
         return encoding_of(head.data)
     n_read = 0
-    with open_bytes(path) as file:
-        while n_read < _SEARCH_BYTES and (data := file.read(1 << 20)):
-            n_read += len(data)
-            if not data.isascii():
-                first = next(i for i, byte in enumerate(data) if byte > 127)
-                return encoding_of(data[max(0, first - 512) : first + HEAD_BYTES])
+    try:
+        with open_bytes(path) as file:
+            while n_read < _SEARCH_BYTES and (data := file.read(1 << 20)):
+                n_read += len(data)
+                if not data.isascii():
+                    first = next(i for i, byte in enumerate(data) if byte > 127)
+                    return encoding_of(data[max(0, first - 512) :])
+    except READ_ERRORS:
+        pass  # the reader of the whole file meets it again and keeps what came before
     return "utf-8"
 
 

@@ -115,7 +115,7 @@ def parse_text(path: Path, options: ParseOptions) -> Iterator[ParseItem]:
         for block in blocks:
             n_blocks += 1
             yield block
-    except (OSError, EOFError) as error:  # a gzip stream that ends early, a disk that fails
+    except sniff.READ_ERRORS as error:  # a gzip stream that ends early, a disk that fails
         if not n_blocks:
             raise UnreadableFile(path, f"cannot be read: {error}") from error
         source.warnings.append(f"reading stopped at line {source.n_lines}: {error}")

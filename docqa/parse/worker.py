@@ -12,6 +12,7 @@ memory: the child blocks until the parent asks for more.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import select
 import signal
@@ -48,7 +49,7 @@ _ERRORS: dict[str, type[FileError]] = {
 class Request(msgspec.Struct, frozen=True):
     """Parent to child: parse one file."""
 
-    path: str
+    path: bytes  # a file name need not be valid UTF-8
     options: ParseOptions
     chunking: bytes  # msgpack of ChunkOptions; empty: send what the parser yields
 
@@ -157,7 +158,9 @@ class ParseWorker:
                 memory or of time. Items yielded before stay valid.
         """
         request = Request(
-            str(path), options, msgspec.msgpack.encode(chunking) if chunking is not None else b""
+            os.fsencode(path),
+            options,
+            msgspec.msgpack.encode(chunking) if chunking is not None else b"",
         )
         return self._run(path, msgspec.msgpack.encode(request))  # type: ignore[return-value]
 
@@ -411,6 +414,9 @@ class _Sender:
 
     def add(self, item: ParseItem | ChunkItem) -> None:
         """Queue an item; send the batch when it is large or old."""
+        if isinstance(item, DocumentInfo):  # its title may be a file name of any bytes
+            title = item.title.encode("utf-8", "replace").decode()
+            item = dataclasses.replace(item, title=title)
         kind = type(item)
         if not self._runs or type(self._runs[-1]) is not _RUNS[kind]:
             self._runs.append(_RUNS[kind]([]))

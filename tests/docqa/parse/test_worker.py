@@ -131,9 +131,9 @@ def test_endless_file_is_given_up_and_the_next_one_is_read(tmp_path):
 
 
 def test_total_time_is_bounded(tmp_path):
-    with ParseWorker(ParseConfig(page_timeout_s=30.0, file_timeout_s=1.0)) as worker:
-        with pytest.raises(UnreadableFile, match="longer than"):
-            list(worker.parse(bomb(tmp_path / "bomb.pdf"), OPTIONS))
+    limits = ParseConfig(page_timeout_s=30.0, file_timeout_s=1.0)
+    with ParseWorker(limits) as worker, pytest.raises(UnreadableFile, match="longer than"):
+        list(worker.parse(bomb(tmp_path / "bomb.pdf"), OPTIONS))
 
 
 def test_memory_is_capped(tmp_path):
