@@ -380,7 +380,7 @@ def _serve(request: Request, sender: _Sender) -> None:
 def _items(request: Request) -> Iterator[ParseItem | ChunkItem]:
     from docqa.parse import kind_of, parse
 
-    path = Path(request.path)
+    path = Path(os.fsdecode(request.path))
     if not request.chunking:
         return parse(path, request.options)
     if kind_of(path) is Kind.LOG:
