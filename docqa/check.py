@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from docqa.errors import LibraryCorrupt
 from docqa.feed import WordFeed
 from docqa.index import IndexMismatch
+from docqa.index.dense import FILE, VectorIndex
 from docqa.index.lexical import LexicalIndex
 from docqa.ingest import LOCK_TIMEOUT_S
 from docqa.migrations import LIVE
@@ -28,7 +29,7 @@ MAX_FINDINGS = 100
 class Finding:
     """Something that is wrong. `repair` heals it where `is_derived`; else a backup is needed."""
 
-    subject: str  # database | document path | lexical
+    subject: str  # database | document path | lexical | dense
     problem: str
     is_derived: bool
 
@@ -64,6 +65,7 @@ def repair(paths: LibraryPaths) -> list[Finding]:
         feed = WordFeed(store)
         feed.rebuild()
         feed.close()
+        (paths.dense / FILE).unlink(missing_ok=True)  # made again by whoever needs it
     return check(paths)
 
 
@@ -76,6 +78,7 @@ def _findings(store: Store) -> Iterator[Finding]:
         yield from _bad_vectors(connection)
         yield from _bad_chunks(connection)
     yield from _lexical(store)
+    yield from _dense(store)
 
 
 def _damage(connection: sqlite3.Connection) -> Iterator[Finding]:
@@ -174,6 +177,24 @@ def _lexical(store: Store) -> Iterator[Finding]:
     if seq == store.last_seq() and n_indexed != store.count_chunks():
         problem = f"{n_indexed} chunks indexed, {store.count_chunks()} in the database"
         yield Finding("lexical", problem, True)
+
+
+def _dense(store: Store) -> Iterator[Finding]:
+    file = store.paths.dense / FILE
+    if not file.exists():
+        return
+    try:
+        index, place = VectorIndex.read(file)
+    except IndexMismatch as mismatch:
+        yield Finding("dense", mismatch.reason, True)
+        return
+    vectors = store.vectors
+    is_current = (place.embedder, place.dim) == vectors.embedder()
+    is_complete = (place.seq, place.removal) == (vectors.last_seq(), vectors.last_removal())
+    if is_current and is_complete and len(index) != vectors.count():
+        yield Finding(
+            "dense", f"{len(index)} vectors held, {vectors.count()} in the database", True
+        )
 
 
 def _shown(path: bytes) -> str:

@@ -46,7 +46,6 @@ class SyncOptions:
 
     walk: WalkOptions = EVERY_KIND
     retry_failures: bool = False  # a password was given
-    wait_for_vectors: bool = True
 
 
 DEFAULT_OPTIONS = SyncOptions()
@@ -96,7 +95,7 @@ def sync(
         reports.append(report)
         yield FileDone(report)
     parts.words.follow(is_last=True)
-    if parts.embedding is not None and options.wait_for_vectors:
+    if parts.embedding is not None:
         yield from _await_vectors(parts, parts.embedding)
     yield SyncDone(tuple(reports))
 

@@ -20,8 +20,9 @@ from docqa import ingest
 from docqa.config import Config
 from docqa.discover import WalkOptions, absolute
 from docqa.embedding import Embedding
-from docqa.events import SyncEvent
+from docqa.events import SyncDone, SyncEvent
 from docqa.feed import WordFeed
+from docqa.index.dense import DenseIndex
 from docqa.index.lexical import LexicalIndex
 from docqa.paths import LibraryPaths
 from docqa.protocols import Embedder, ParseOptions
@@ -63,6 +64,9 @@ class Library:
         self._open_embedder = open_embedder
         self._tokenizer_file = tokenizer_file
         self._words = WordFeed(self.store)
+        self.dense = DenseIndex(
+            paths.dense, self.store.library_id(), self.store.vectors, lambda: self.embedder
+        )
         self._embedder_lock = threading.Lock()
         self._embedder: Embedder | None = None
 
@@ -74,6 +78,7 @@ class Library:
 
     def close(self) -> None:
         """Close indexes and store. What was committed stays."""
+        self.dense.close()
         self._words.close()
         self.store.close()
 
@@ -99,11 +104,12 @@ class Library:
         *,
         password: str | None = None,
         cancel: threading.Event | None = None,
-        wait_for_vectors: bool = True,
+        with_vectors: bool = True,
     ) -> Iterator[SyncEvent]:
         """Bring the library up to date with the files at and below `paths`; see docqa.ingest.
 
-        Paths that exist are remembered as roots. Leave the iterator, or set `cancel`, to stop.
+        Paths that exist are remembered as roots. `with_vectors=False` leaves the vectors to a later
+        sync; words are searchable. Leave the iterator, or set `cancel`, to stop.
         """
         given = [absolute(path) for path in paths]
         inside = str(self.paths.root)
@@ -111,7 +117,7 @@ class Library:
             if os.path.exists(path) and not path.startswith(inside):  # noqa: PTH110 (any bytes)
                 self.store.add_root(path)
         walk = WalkOptions(skip=(inside,))
-        options = ingest.SyncOptions(walk, password is not None, wait_for_vectors)
+        options = ingest.SyncOptions(walk, retry_failures=password is not None)
         cancel = cancel or threading.Event()
         reader = WorkerReader(self._config, password, lambda: self._chunk_limits)
         with (
@@ -119,8 +125,14 @@ class Library:
             killed_on(cancel, reader),
             Embedding(self.store, lambda: self.embedder) as embedding,
         ):
-            parts = ingest.Ingest(self.store, reader, self._words, embedding, cancel)
-            yield from ingest.sync(parts, given, options)
+            parts = ingest.Ingest(
+                self.store, reader, self._words, embedding if with_vectors else None, cancel
+            )
+            for event in ingest.sync(parts, given, options):
+                if isinstance(event, SyncDone) and embedding.n_done:
+                    self.dense.refresh()
+                    self.dense.publish()  # so that the next process starts with it
+                yield event
 
     def remove(self, paths: Sequence[Path]) -> tuple[FileReport, ...]:
         """Purge the documents at and below `paths` and everything derived; forget the roots."""
