@@ -116,7 +116,7 @@ class _Reader:
         self._vocabulary = Vocabulary()
         self._ocr = Ocr(options)
         self._outline = _outline(document)
-        self._has_labels = _has_labels(document)
+        self._label_rules = _label_rules(document)
         self._title = ""
         self._n_chars = 0
         self._stamps: dict[str, int] = {}
@@ -164,7 +164,7 @@ class _Reader:
         return _Read(number, text)
 
     def _page(self, read: _Read) -> Iterator[ParseItem]:
-        label = self._label(read.number)
+        label = _label(read.number, self._label_rules)
         if read.text is None:
             info = PageInfo(read.number, PageState.FAILED, 0, label, read.error)
             yield from self._joiner.add([], info)
@@ -222,15 +222,6 @@ class _Reader:
             self._stamps[key] = self._stamps.get(key, 0) + 1
             if self._stamps[key] > 1 and len(self._stamps) < 10_000:
                 page.sideways.remove(line)
-
-    def _label(self, number: int) -> str | None:
-        if not self._has_labels:
-            return None
-        try:
-            return self._document[number - 1].get_label() or None
-        except Exception as error:
-            _reraise_memory(error)
-            return None
 
     def _title_of_document(self) -> str:
         title = _sensible((self._document.metadata or {}).get("title") or "", self._path)
@@ -382,12 +373,46 @@ def _outline(document: pymupdf.Document) -> dict[int, dict[str, int]]:
     return outline
 
 
-def _has_labels(document: pymupdf.Document) -> bool:
+_LabelRule = tuple[int, str, str, int]  # first page (1-based), prefix, style, first number
+
+
+def _label_rules(document: pymupdf.Document) -> list[_LabelRule]:
     try:
-        return bool(document.get_page_labels())
+        rules = document.get_page_labels()
+        return sorted(
+            (r["startpage"] + 1, r.get("prefix", ""), r.get("style", ""), r.get("firstpagenum", 1))
+            for r in rules
+        )
     except Exception as error:
         _reraise_memory(error)
-        return False
+        return []
+
+
+def _label(number: int, rules: list[_LabelRule]) -> str | None:
+    """Return the printed number of a page (PDF 32000-1, 12.4.2); None where none is stated."""
+    rule = next((rule for rule in reversed(rules) if rule[0] <= number), None)
+    if rule is None:
+        return None
+    first, prefix, style, start = rule
+    n = number - first + max(1, start)
+    shown = ""
+    if style == "D":
+        shown = str(n)
+    elif style in ("r", "R"):
+        shown = _roman(n) if style == "R" else _roman(n).lower()
+    elif style in ("a", "A"):  # a … z, aa, bb, …
+        shown = chr(ord(style) + (n - 1) % 26) * min((n - 1) // 26 + 1, 9)
+    return prefix + shown or None
+
+
+def _roman(number: int) -> str:
+    values = (1000, 900, 500, 400, 100, 90, 50, 40, 10, 9, 5, 4, 1)
+    letters = ("M", "CM", "D", "CD", "C", "XC", "L", "XL", "X", "IX", "V", "IV", "I")
+    shown = ""
+    for value, letter in zip(values, letters, strict=True):
+        shown += letter * min(number // value, 20)
+        number %= value
+    return shown
 
 
 def _picture_share(page: pymupdf.Page) -> float:

@@ -17,6 +17,8 @@ Item = Line | Table
 _BIN = 3.0  # points: the resolution at which gutters are looked for
 _MIN_LINES = 3  # of a column
 _MAX_DEPTH = 3
+_MIN_GUTTER = 7.0  # points
+_MAX_VALLEYS = 4  # looked into, the emptiest first
 
 
 def in_reading_order(items: Sequence[Item], depth: int = 0) -> list[list[Item]]:
@@ -86,21 +88,32 @@ def _gutter(items: Sequence[Item]) -> float | None:
     for change in cover[:n_bins]:
         n_open += change
         counts.append(n_open)
-    low, high = int(0.15 * n_bins), int(0.85 * n_bins)
     best, best_score = None, 0.0
-    for i in range(low, high):
-        if counts[i] > 0.4 * len(items) or (i > low and counts[i] > counts[i - 1]):
-            continue
-        j = i
-        while j < high and counts[j] <= counts[i]:
-            j += 1
-        if (j - i) * _BIN < 7:
+    for i, j in _valleys(counts, int(0.15 * n_bins), int(0.85 * n_bins)):
+        if counts[i] > 0.4 * len(items):
             continue
         x = x0 + (i + j) / 2 * _BIN
         score = _columns_at(items, x)
         if score > best_score:
             best, best_score = x, score
     return best if best_score >= 2 * _MIN_LINES else None
+
+
+def _valleys(counts: Sequence[int], low: int, high: int) -> list[tuple[int, int]]:
+    """Return the lowest stretches [i, j) of equal counts between higher ones, wide enough."""
+    found: list[tuple[int, int]] = []
+    i = low
+    while i < high:
+        j = i
+        while j < len(counts) and counts[j] == counts[i]:
+            j += 1
+        is_low = (i == 0 or counts[i - 1] > counts[i]) and (
+            j >= len(counts) or counts[j] > counts[i]
+        )
+        if is_low and (j - i) * _BIN >= _MIN_GUTTER:
+            found.append((i, j))
+        i = j
+    return sorted(found, key=lambda v: (counts[v[0]], v[0] - v[1]))[:_MAX_VALLEYS]
 
 
 def _columns_at(items: Sequence[Item], x: float) -> float:

@@ -24,6 +24,7 @@ _NAMED = re.compile(
     r"(?:chapter|part|article|appendix|annex|section|exhibit|schedule)\s+[\dIVXLCA-Z]+\b", re.I
 )
 _CAPTION = re.compile(r"(?:figure|fig\.|table|chart|exhibit|source|note)s?\b[\s:]*\d*", re.I)
+_NOT_ALNUM = re.compile(r"[\W_]+")
 _TOC_END = re.compile(r"…\s?[\w.-]{1,8}$")
 _INITIAL = re.compile(r"(?:^|[\s(])(?:[A-Z]\.)+$")
 
@@ -267,16 +268,16 @@ def _looks_like_code(rows: list[_Row]) -> bool:
 
 def normal_title(text: str) -> str:
     """Return letters and digits only, to compare a heading with a bookmark."""
-    return "".join(c for c in text.lower() if c.isalnum())
+    return _NOT_ALNUM.sub("", text.lower())
 
 
 def _heading_level(rows: list[_Row], text: str, styles: Styles, outline: Mapping[str, int]) -> int:
     """Return 1..6, or 0 for text that is no heading."""
-    n_letters = sum(c.isalpha() for c in text)
-    if len(rows) > 4 or len(text) > 250 or n_letters < 2:
+    if len(rows) > 4 or len(text) > 250 or "…" in text:  # "…": an entry of a table of contents
         return 0
-    if "…" in text:
-        return 0  # an entry of the table of contents
+    n_letters = sum(map(str.isalpha, text))
+    if n_letters < 2:
+        return 0
     named = outline.get(normal_title(text))
     if named:
         return named

@@ -6,6 +6,7 @@ Coordinates are points, y grows downwards, the origin is the upper left corner o
 
 from __future__ import annotations
 
+import functools
 import re
 from collections import Counter
 from dataclasses import dataclass, field
@@ -21,7 +22,7 @@ _FLAGS = (
     | pymupdf.TEXT_ACCURATE_BBOXES
 )
 _BOLD = re.compile(r"bold|black|heavy|demi(?!lig)", re.IGNORECASE)
-_WIDE = re.compile(r" {3,}|\t+ *")
+_WIDE = re.compile(r" {3,}")
 _LEADER = re.compile(r"(?:\s?[.·_…]){5,}\s*")
 _DROPPED = dict.fromkeys([*range(0x00, 0x09), *range(0x0E, 0x20), 0x7F, 0xFEFF, 0x200B, 0x2060])
 _SPACED = dict.fromkeys([0x09, 0x0A, 0x0B, 0x0C, 0x0D, 0x85, 0xA0, *range(0x2000, 0x200B)], " ")
@@ -131,12 +132,20 @@ def _quadrant(direction: tuple[float, float]) -> tuple[int, int]:
 
 
 def _direction(blocks: list[dict]) -> tuple[int, int]:  # type: ignore[type-arg]
+    """Return the axis along which most lines run."""
+    exact: Counter[tuple[float, float]] = Counter(
+        line["dir"] for block in blocks if block["type"] == 0 for line in block["lines"]
+    )
     counts: Counter[tuple[int, int]] = Counter()
-    for block in blocks:
-        for line in block["lines"] if block["type"] == 0 else ():
-            counts[_quadrant(line["dir"])] += sum(len(s["text"]) for s in line["spans"])
+    for direction, n_lines in exact.items():
+        counts[_quadrant(direction)] += n_lines
     counts.pop((0, 0), None)
     return counts.most_common(1)[0][0] if counts else (1, 0)
+
+
+@functools.lru_cache(maxsize=1024)
+def _is_bold(font: str) -> bool:
+    return bool(_BOLD.search(font))
 
 
 def _add_line(
@@ -163,9 +172,11 @@ def _add_line(
         if quadrant != (0, 0) or size < 30:  # large and slanted: a watermark
             found.sideways.append(Line(x0, y0, x1, y1, text.strip(), size, bold, mono, order))
         return
-    if not _WIDE.search(text.strip()):
-        shown = _LEADER.sub(" … ", text) if "." in text or "_" in text else text
-        found.lines.append(Line(x0, y0, x1, y1, shown.strip(), size, bold, mono, order))
+    stripped = text.strip()
+    if "   " not in stripped:
+        if "." in stripped or "_" in stripped:
+            stripped = _LEADER.sub(" … ", stripped).strip()
+        found.lines.append(Line(x0, y0, x1, y1, stripped, size, bold, mono, order))
         return
     # Columns made of blanks: cut there, places in proportion.
     per_char = (x1 - x0) / max(1, len(text))
@@ -187,7 +198,7 @@ def _spans(spans: list[dict]) -> tuple[str, float, bool, bool]:  # type: ignore[
         return (
             _clean(span["text"]),
             span["size"],
-            bool(flags & 16) or bool(_BOLD.search(span["font"])),
+            bool(flags & 16) or _is_bold(span["font"]),
             bool(flags & 8),
         )
     text, sizes, bold, mono = "", {}, True, True  # type: ignore[var-annotated]
@@ -200,7 +211,7 @@ def _spans(spans: list[dict]) -> tuple[str, float, bool, bool]:  # type: ignore[
         text += piece
         if piece.strip():
             sizes[span["size"]] = sizes.get(span["size"], 0) + len(piece)
-            bold = bold and (bool(flags & 16) or bool(_BOLD.search(span["font"])))
+            bold = bold and (bool(flags & 16) or _is_bold(span["font"]))
             mono = mono and bool(flags & 8)
     size = max(sizes, key=sizes.__getitem__) if sizes else 0.0
     return text, size, bold, mono

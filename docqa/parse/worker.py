@@ -350,6 +350,7 @@ def main(memory_bytes: int, page_timeout_s: float) -> None:
     outgoing = os.dup(1)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # a library that prints must not break a frame
     _limit_resources(memory_bytes)
+    gc.set_threshold(50_000, 20, 20)  # pages come as thousands of dicts that hold no cycles
     sender = _Sender(outgoing, alarm_s=2 * page_timeout_s + 2)
     decoder = msgspec.msgpack.Decoder(Request)
     while len(header := incoming.read(4)) == 4:
