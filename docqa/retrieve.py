@@ -64,12 +64,14 @@ def retrieve(
 ) -> Retrieval:
     """Return the candidates for `question` inside `scope`.
 
-    An index that is None is left out (ablation, or a library without vectors yet). Without a
-    reranker the order is that of the fused ranks and nothing falls below a threshold.
+    An index that is None, or of which no hits are wanted (`n_lexical`, `n_dense` of 0), is left out
+    (ablation, or a library without vectors yet). Without a reranker the order is that of the fused
+    ranks and nothing falls below a threshold.
     """
     started = time.perf_counter()
-    lexical_hits = lexical.search(question, settings.n_lexical, scope) if lexical else []
-    dense_hits = dense.search(question, settings.n_dense, scope) if dense else []
+    n_lexical, n_dense = settings.n_lexical, settings.n_dense
+    lexical_hits = lexical.search(question, n_lexical, scope) if lexical and n_lexical else []
+    dense_hits = dense.search(question, n_dense, scope) if dense and n_dense else []
     candidates = _fused(lexical_hits, dense_hits, load, settings.rrf_k)
     retrieved = time.perf_counter()
     if reranker is not None:

@@ -12,6 +12,7 @@ from docqa.eval.answers import AnswerFigures, judge, run_answers
 from docqa.eval.questions import Question, find_documents, load_questions
 from docqa.eval.retrieval import Ranked, RetrievalFigures, run_retrieval
 from docqa.events import Answered, Retrieved
+from docqa.retrieve import retrieve
 from docqa.types import (
     Answer,
     AnswerKind,
@@ -19,9 +20,14 @@ from docqa.types import (
     Candidate,
     Chunk,
     Citation,
+    Document,
     Evidence,
+    Hit,
+    Kind,
     Locator,
+    Scope,
     Span,
+    State,
     Usage,
 )
 
@@ -291,3 +297,42 @@ def test_documents_are_those_that_are_named(tmp_path: Path) -> None:
     assert find_documents([named, ABSENT], tmp_path) == [tmp_path / "sub/pump.pdf"]
     with pytest.raises(UsageError, match=r"missing\.pdf"):
         find_documents([question(file="missing.pdf")], tmp_path)
+
+
+DOCUMENT = Document(1, "/docs/pump.pdf", "0", Kind.PDF, "Pump", 1, 1, State.INDEXED, 1)
+
+
+class ForbiddenIndex:
+    """Fails when it is searched."""
+
+    def add(self, chunks: object) -> None:
+        raise AssertionError
+
+    def remove(self, doc_id: int) -> None:
+        raise AssertionError
+
+    def search(self, query: str, k: int, scope: Scope) -> list[Hit]:
+        raise AssertionError("this index was to be left out")
+
+
+class OneHit(ForbiddenIndex):
+    """Always finds chunk 1."""
+
+    def search(self, query: str, k: int, scope: Scope) -> list[Hit]:
+        return [Hit(1, 1.0)]
+
+
+@pytest.mark.parametrize(("variant", "is_lexical"), [(0, True), (1, False)])
+def test_the_variants_leave_an_index_out(variant: int, is_lexical: bool) -> None:
+    settings = variants.applied(Config(), variants.RETRIEVAL[variant]).retrieve
+    found = retrieve(
+        "torque",
+        lexical=OneHit() if is_lexical else ForbiddenIndex(),
+        dense=ForbiddenIndex() if is_lexical else OneHit(),
+        load=lambda ids: [(chunk(7, 7), DOCUMENT) for _ in ids],
+        reranker=None,
+        scope=Scope(),
+        settings=settings,
+    )
+    ranks = [(c.lexical_rank, c.dense_rank) for c in found.candidates]
+    assert ranks == [(1, None) if is_lexical else (None, 1)]
