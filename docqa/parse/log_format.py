@@ -91,6 +91,14 @@ class HeaderReader:
         self._lost: list[str] = []
         self._patience = _LOST_LINES
 
+    def resume(self, time: float) -> None:
+        """Go on reading at a place with this time: what is between is not read."""
+        if self.clock.resume(time):
+            self._year = self.clock.year
+            self._memos = {}
+            self.by_column = {}
+            self.version += 1
+
     def find(self, line: str) -> tuple[float | None, re.Match[str]] | None:
         """Return the time of a header line, None where it has no absolute one, and the match."""
         for place, found in enumerate(self.formats):

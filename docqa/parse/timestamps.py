@@ -69,6 +69,14 @@ class YearClock:
             year -= 1
         return cls(year - n_rollovers)
 
+    def resume(self, time: float) -> bool:
+        """Go on at `time`; return whether that is in another year."""
+        self._last = time
+        year = datetime.fromtimestamp(time, UTC).year
+        is_other = year != self.year
+        self.year = year
+        return is_other
+
     def seconds(self, month: int, day: int, second_of_day: int) -> float:
         """Return the time of that date in the right year."""
         found = seconds_of(self.year, month, day) + second_of_day

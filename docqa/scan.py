@@ -1,0 +1,426 @@
+"""Exact scans of log records: counted, dated and listed by reading every line, never by a model.
+
+`run_scan` reads chunks of logs in the order of their documents and matches a `ScanQuery` record by
+record. What a question means is tried from the narrow to the wide, all in one pass: the words as
+phrases on one line, all words on one line, all words anywhere in one record, and the level as a
+word. The first reading that matches anything is the answer's, and the answer says which it is.
+`describe` puts the result into words with the lines to cite. Times are UTC.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import PurePath
+
+from docqa.parse.levels import LEVELS
+from docqa.parse.log import LogSample, RecordReader
+from docqa.parse.log_format import MISS, find_formats
+from docqa.parse.templates import mask
+from docqa.scan_fields import values_of
+from docqa.scan_intent import Operation, ScanQuery, Term
+from docqa.types import Chunk, Scope
+
+MAX_KEPT = 1_000
+"""Matches kept with their text; counts and the last match are exact beyond."""
+
+_BUCKET_FORMAT = {"minute": "%Y-%m-%d %H:%M", "hour": "%Y-%m-%d %H:00", "day": "%Y-%m-%d"}
+_MAX_BUCKETS = 100_000
+_ENDINGS = "(?:s|es|ed|d|ing|er|ers)?"
+_SUFFIX = re.compile(r"(?:ies|ing|ed|es|s|e)$")
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """One way to understand the query. All `patterns` have to match, on one line or one record."""
+
+    text: str  # in words, for the user
+    patterns: tuple[re.Pattern[str], ...] = ()
+    literals: tuple[str, ...] = ()  # lower case; a record without them cannot match
+    levels: frozenset[str] = frozenset()
+    is_by_line: bool = True
+    is_phrase: bool = False  # words of the question that were neighbours have to be neighbours
+
+
+@dataclass(frozen=True, slots=True)
+class ScanMatch:
+    """A record that matches. Lines are 1-based; characters count in the extracted text."""
+
+    doc_id: int
+    record_line: int  # where the record begins
+    line: int  # the first line in it that matches
+    text: str  # that line
+    head: str  # the record's first line, which has its time
+    char_start: int  # of `text`
+    char_end: int
+    head_start: int  # of `head`
+    time: float | None = None
+    level: str | None = None
+
+
+@dataclass(slots=True)
+class Tally:
+    """What one reading has matched so far."""
+
+    n_records: int = 0
+    n_lines: int = 0
+    matches: list[ScanMatch] = field(default_factory=list)
+    first: ScanMatch | None = None  # in time; without times, in order
+    last: ScanMatch | None = None
+    per_document: Counter[int] = field(default_factory=Counter)
+    values: Counter[str] = field(default_factory=Counter)
+    example: dict[str, ScanMatch] = field(default_factory=dict)  # the first match of each value
+
+
+@dataclass(frozen=True, slots=True)
+class ScanResult:
+    """The answer of a scan: exact for the chunks that were read."""
+
+    query: ScanQuery
+    reading: Reading  # the one that was used
+    tally: Tally
+    n_scanned: int  # chunks read
+    paths: Mapping[int, str]
+
+
+@dataclass(frozen=True, slots=True)
+class ScanText:
+    """An answer in words. `[n]` in `text` is `cited[n - 1]`."""
+
+    text: str
+    cited: tuple[ScanMatch, ...]
+
+
+def readings(query: ScanQuery) -> tuple[Reading, ...]:
+    """Return the ways to understand `query`, the narrowest first."""
+    level_text = f"level {' or '.join(x for x in LEVELS if x in query.levels)}"
+    if not query.terms:
+        found = [Reading(level_text if query.levels else "all records", levels=query.levels)]
+    else:
+        suffix = f", {level_text}" if query.levels else ""
+        found = [
+            _reading(query.terms, True, True, query.levels, suffix),
+            _reading(query.terms, False, True, query.levels, suffix),
+            _reading(query.terms, False, False, query.levels, suffix),
+        ]
+    if query.levels:
+        word = Term((query.level_word,))
+        phrase = _with_level_word(query)
+        found.append(_reading((*query.terms, word), False, True, frozenset(), ""))
+        if phrase is not None:
+            found.insert(0, phrase)
+    unique: dict[tuple[object, ...], Reading] = {}
+    for reading in found:
+        key = (tuple(p.pattern for p in reading.patterns), reading.levels, reading.is_by_line)
+        unique.setdefault(key, reading)
+    return tuple(unique.values())
+
+
+def _with_level_word(query: ScanQuery) -> Reading | None:
+    """`connection errors` may be a phrase of the log: the word before the level word with it."""
+    low = query.question.lower()
+    for term in query.terms:
+        if not term.is_exact and f"{term.text} {query.level_word}" in low:
+            rest = tuple(t for t in query.terms if t is not term)
+            joined = Term((*term.words, query.level_word))
+            return _reading((*rest, joined), True, True, frozenset(), "")
+    return None
+
+
+def _reading(
+    terms: tuple[Term, ...], phrases: bool, by_line: bool, levels: frozenset[str], suffix: str
+) -> Reading:
+    pieces: list[tuple[str, Term]] = []
+    for term in terms:
+        words = (term.text,) if term.is_exact or phrases else term.words
+        pieces += [(word, term) for word in words]
+    shown = " and ".join(
+        f"HTTP status {word}" if term.is_status else f'"{word}"' for word, term in pieces
+    )
+    where = "lines" if by_line else "records"
+    endings = "" if all(term.is_exact for _, term in pieces) else ", other endings allowed"
+    literals = [literal for word, term in pieces for literal in _literals(word, term.is_exact)]
+    return Reading(
+        text=f"{where} with {shown} (any case{endings}){suffix}",
+        patterns=tuple(_term_pattern(word, term) for word, term in pieces),
+        literals=tuple(dict.fromkeys(literals)),
+        levels=levels,
+        is_by_line=by_line,
+        is_phrase=phrases and any(len(term.words) > 1 and not term.is_exact for term in terms),
+    )
+
+
+_STATUS_BEFORE = (
+    r"(?:HTTP/[\d.]+\"? |\bstatus(?:_?code)?[\"']?\s*[=:]?\s*[\"']?|\bcode[\"']?\s*[=:]\s*[\"']?"
+    r"|\b(?:GET|POST|PUT|DELETE|PATCH|HEAD|OPTIONS) \S+ )"
+)
+
+
+def _term_pattern(word: str, term: Term) -> re.Pattern[str]:
+    if term.is_status:
+        return re.compile(_STATUS_BEFORE + re.escape(word) + r"(?!\w)", re.IGNORECASE)
+    return _pattern(word, term.is_exact)
+
+
+def _pattern(text: str, is_exact: bool) -> re.Pattern[str]:
+    """Return what finds a word or a phrase: whole words, any case, any space between them."""
+    if is_exact:
+        body = r"\s+".join(map(re.escape, text.split()))
+    else:
+        body = r"[\W_]+".join(_inflected(word) for word in text.split())
+    before = r"(?<!\w)" if text[0].isalnum() else ""
+    after = r"(?!\w)" if text[-1].isalnum() else ""
+    return re.compile(before + body + after, re.IGNORECASE)
+
+
+def _inflected(word: str) -> str:
+    stem = _stem(word)
+    return re.escape(stem) + (
+        "(?:y|ies|ied)" if stem != word and word.endswith("ies") else _tail(stem, word)
+    )
+
+
+def _tail(stem: str, word: str) -> str:
+    if not word.isalpha() or len(word) < 4:
+        return "s?" if word.isalpha() else ""
+    doubled = f"{re.escape(stem[-1])}?" if stem[-1] in "bdgmnprt" else ""
+    return f"(?:e|{doubled}{_ENDINGS})"
+
+
+def _stem(word: str) -> str:
+    """Cut a common ending, never below three letters."""
+    if not word.isalpha() or len(word) < 4 or word.endswith("ss"):
+        return word
+    stem = _SUFFIX.sub("", word)
+    if len(stem) < 3:
+        return word
+    if len(stem) > 3 and stem[-1] == stem[-2] and stem[-1] in "bdgmnprt" and stem != word:
+        stem = stem[:-1]
+    return stem
+
+
+def _literals(text: str, is_exact: bool) -> list[str]:
+    return [word.lower() if is_exact else _stem(word).lower() for word in text.split()]
+
+
+def prefilter_terms(query: ScanQuery) -> tuple[str, ...]:
+    """Return terms that every match contains as whole words: what an index may narrow by.
+
+    Only exact terms: the others may occur with other endings. Empty: every chunk has to be read.
+    """
+    return tuple(term.text for term in query.terms if term.is_exact)
+
+
+def run_scan(
+    query: ScanQuery,
+    chunks: Iterable[Chunk],
+    scope: Scope | None = None,
+    *,
+    paths: Mapping[int, str] | None = None,
+) -> ScanResult:
+    """Match every record of `chunks` and return the counts of the narrowest reading that matches.
+
+    Args:
+        query: from `scan_intent`.
+        chunks: of logs, each document's in order; some may be missing (a prefilter's doing).
+        scope: its times and levels are applied to each record, not only to each chunk.
+        paths: doc_id -> path, to name documents, and to keep to a file that the question names.
+    """
+    found = readings(query)
+    tallies = [Tally() for _ in found]
+    paths = paths or {}
+    named = _named(query, paths)
+    n_scanned = 0
+    reader = _DocumentReader()
+    for chunk in chunks:
+        if named is not None and chunk.span.doc_id not in named:
+            continue
+        if query.when is not None and not query.when.may_hold(chunk.time_first, chunk.time_last):
+            continue
+        n_scanned += 1
+        low = chunk.text.lower()
+        open_ = [
+            (reading, tally)
+            for reading, tally in zip(found, tallies, strict=True)
+            if _may_match(reading, chunk, low)
+        ]
+        if not open_:
+            continue
+        for record in reader.records(chunk):
+            if not _in_scope(record, query, scope):
+                continue
+            for reading, tally in open_:
+                _match(reading, record, tally, query)
+    chosen = _choose(found, tallies)
+    return ScanResult(query, found[chosen], tallies[chosen], n_scanned, paths)
+
+
+def _choose(found: tuple[Reading, ...], tallies: list[Tally]) -> int:
+    """Return the narrowest reading that matches; a phrase must hold most of what its words hold.
+
+    "failed logins" is a phrase of one line and the words of fourteen `login failed`.
+    """
+    chosen = next((i for i, tally in enumerate(tallies) if tally.n_records), 0)
+    if not found[chosen].is_phrase:
+        return chosen
+    for i in range(chosen + 1, len(found)):
+        is_wider = found[i].is_by_line and found[i].levels == found[chosen].levels
+        if is_wider and tallies[i].n_records > 2 * tallies[chosen].n_records:
+            return i
+    return chosen
+
+
+def _named(query: ScanQuery, paths: Mapping[int, str]) -> frozenset[int] | None:
+    """Return the documents whose file name the question has; None where it names none of them."""
+    wanted = {name.lower() for name in query.files}
+    ids = {i for i, path in paths.items() if PurePath(path).name.lower() in wanted}
+    return frozenset(ids) if ids else None
+
+
+def _may_match(reading: Reading, chunk: Chunk, low: str) -> bool:
+    if reading.levels and chunk.levels and reading.levels.isdisjoint(chunk.levels):
+        return False
+    if reading.levels and not chunk.levels:
+        return False
+    return all(literal in low for literal in reading.literals)
+
+
+@dataclass(slots=True)
+class _Record:
+    """A record as a chunk has it: of one that was cut, the part that is in this chunk."""
+
+    doc_id: int
+    lines: list[str]
+    line: int
+    start: int
+    time: float | None
+    level: str | None
+    reader: RecordReader  # reads the fraction of the time, for what is shown
+
+
+class _DocumentReader:
+    """Cuts chunks into records with the header formats of their document."""
+
+    def __init__(self) -> None:
+        self._doc_id = -1
+        self._reader: RecordReader | None = None
+
+    def records(self, chunk: Chunk) -> Iterator[_Record]:
+        """Yield the records of a chunk; its first lines may be the rest of an earlier one."""
+        lines = chunk.text.split("\n")
+        reader = self._reader
+        if reader is None or chunk.span.doc_id != self._doc_id or not reader.headers.formats:
+            year = datetime.fromtimestamp(chunk.time_first or 0.0, UTC).year
+            formats = tuple(find_formats(lines))
+            reader = self._reader = RecordReader(LogSample((), formats, year))
+            self._doc_id = chunk.span.doc_id
+        if chunk.time_first is not None:
+            reader.headers.resume(chunk.time_first)
+        found = reader.read(lines)
+        record: _Record | None = None
+        start = chunk.span.start
+        for i, line in enumerate(lines):
+            time = found.times[i]
+            if time is not MISS or record is None:
+                if record is not None:
+                    yield record
+                level = found.shapes[i].level
+                when = chunk.time_first if time is MISS else time
+                number = chunk.span.locator.first + i
+                record = _Record(chunk.span.doc_id, [], number, start, when, level, reader)
+            record.lines.append(line)
+            start += len(line) + 1
+        if record is not None:
+            yield record
+
+
+def _in_scope(record: _Record, query: ScanQuery, scope: Scope | None) -> bool:
+    if query.when is not None and not query.when.holds(record.time):
+        return False
+    if scope is None:
+        return True
+    if scope.levels is not None and record.level not in scope.levels:
+        return False
+    if scope.since is None and scope.until is None:
+        return True
+    if record.time is None:
+        return False
+    return (scope.since is None or record.time >= scope.since) and (
+        scope.until is None or record.time <= scope.until
+    )
+
+
+def _match(reading: Reading, record: _Record, tally: Tally, query: ScanQuery) -> None:
+    if reading.levels and record.level not in reading.levels:
+        return
+    patterns = reading.patterns
+    if not patterns:
+        hits = [0]
+    elif reading.is_by_line:
+        hits = [i for i, line in enumerate(record.lines) if all(p.search(line) for p in patterns)]
+    else:
+        text = "\n".join(record.lines)
+        places = [p.search(text) for p in patterns]
+        if not all(places):
+            return
+        hits = sorted({text.count("\n", 0, place.start()) for place in places if place})[:1]
+    if not hits:
+        return
+    tally.n_records += 1
+    tally.n_lines += len(hits)
+    tally.per_document[record.doc_id] += 1
+    match = _match_of(record, hits[0])
+    if len(tally.matches) < MAX_KEPT:
+        tally.matches.append(match)
+    if tally.first is None or _time_key(match) < _time_key(tally.first):
+        tally.first = match
+    if tally.last is None or _time_key(match) >= _time_key(tally.last):
+        tally.last = match
+    for value in _values(query, record, record.lines[hits[0]]):
+        if len(tally.values) < _MAX_BUCKETS or value in tally.values:
+            tally.values[value] += 1
+            tally.example.setdefault(value, match)
+
+
+def _time_key(match: ScanMatch) -> float:
+    return match.time if match.time is not None else float("-inf")
+
+
+def _match_of(record: _Record, i: int) -> ScanMatch:
+    start = record.start + sum(len(line) + 1 for line in record.lines[:i])
+    text = record.lines[i]
+    return ScanMatch(
+        doc_id=record.doc_id,
+        record_line=record.line,
+        line=record.line + i,
+        text=text,
+        head=record.lines[0],
+        char_start=start,
+        char_end=start + len(text),
+        head_start=record.start,
+        time=record.reader.exact_time(record.lines[0]) or record.time,
+        level=record.level,
+    )
+
+
+def _values(query: ScanQuery, record: _Record, line: str) -> list[str]:
+    if query.operation is Operation.HISTOGRAM:
+        if record.time is None:
+            return []
+        return [datetime.fromtimestamp(record.time, UTC).strftime(_BUCKET_FORMAT[query.bucket])]
+    if query.operation is Operation.COUNT:
+        return [mask(_without_digits_ahead(line))]
+    if query.operation is not Operation.TOP:
+        return []
+    if query.field == "level":
+        return [record.level] if record.level else []
+    if query.field == "message":
+        return [mask(_without_digits_ahead(record.lines[0]))]
+    return values_of(query.field, "\n".join(record.lines))
+
+
+def _without_digits_ahead(line: str) -> str:
+    return line.lstrip("0123456789[]-:.,/TZ+ \t")

@@ -1,0 +1,163 @@
+"""The words of a scan's answer: the number first, then what was matched, then the lines.
+
+Numbers and times are what `docqa.scan` counted and read; nothing here is estimated. `[n]` marks the
+n-th cited line.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import PurePath
+
+from docqa.scan import MAX_KEPT, ScanMatch, ScanResult, ScanText
+from docqa.scan_intent import Operation
+
+_MAX_LISTED = 20
+_MAX_LINE_CHARS = 240
+_MAX_CITED = 5
+_MAX_FORMS = 12
+
+
+def describe(result: ScanResult) -> ScanText:
+    """Return the answer in words, and the matches that it cites."""
+    writer = _Writer(result)
+    if result.tally.n_records == 0:
+        return ScanText(f"0 records match. {writer.searched}", ())
+    if result.query.operation in (Operation.TOP, Operation.HISTOGRAM):
+        return writer.values()
+    if result.query.operation in (Operation.FIRST, Operation.LAST):
+        return writer.one()
+    if result.query.operation is Operation.COUNT:
+        return writer.count()
+    return writer.listing()
+
+
+class _Writer:
+    """Collects the cited matches of one answer."""
+
+    def __init__(self, result: ScanResult) -> None:
+        self._result = result
+        self._tally = result.tally
+        self._cited: list[ScanMatch] = []
+
+    @property
+    def searched(self) -> str:
+        """Say what was looked for, and where."""
+        query = self._result.query
+        when = f", {query.when.text.strip()} (UTC)" if query.when else ""
+        files = len(self._tally.per_document)
+        return f"Scanned for {self._result.reading.text}{when}" + (
+            f", found in {files} files." if files > 1 else "."
+        )
+
+    def count(self) -> ScanText:
+        """How many, when first and last, and how many a file."""
+        tally = self._tally
+        lines = "" if tally.n_lines == tally.n_records else f" ({tally.n_lines:,} lines)"
+        parts = [f"{_records(tally.n_records)}{lines}. {self.searched}"]
+        if tally.n_records <= _MAX_CITED:
+            parts += [self._shown(match) for match in tally.matches]
+        elif tally.first is not None and tally.last is not None:
+            parts.append("First: " + self._shown(tally.first))
+            parts.append("Last: " + self._shown(tally.last))
+        parts += self._forms()
+        if len(tally.per_document) > 1:
+            parts += [f"{self._name(i)}: {n:,}" for i, n in tally.per_document.most_common(10)]
+        return self._text(parts)
+
+    def _forms(self) -> list[str]:
+        """The different lines among those counted, for the reader to judge what was counted."""
+        values = self._tally.values
+        if not 1 < len(values) <= _MAX_FORMS:
+            return []
+        return [
+            f"{n:,} × {form}{self._mark(self._tally.example[form])}"
+            for form, n in values.most_common()
+        ]
+
+    def one(self) -> ScanText:
+        """Answer with the first or the last record."""
+        is_first = self._result.query.operation is Operation.FIRST
+        match = self._tally.first if is_first else self._tally.last
+        if match is None:
+            return self._text([self.searched])
+        word = "First" if is_first else "Last"
+        total = self._tally.n_records
+        return self._text(
+            [
+                f"{word}: {self._shown(match)}",
+                f"{word} of {_records(total)}. {self.searched}",
+            ]
+        )
+
+    def listing(self) -> ScanText:
+        """List the records in order, up to a number; say how many there are."""
+        tally, query = self._tally, self._result.query
+        wanted = min(query.n_wanted, MAX_KEPT) if query.n_wanted != 10 else _MAX_LISTED
+        if query.operation is Operation.WHEN:
+            wanted = 10
+        takes_last = query.operation is Operation.LIST and "last" in query.question.lower()
+        shown = tally.matches[-wanted:] if takes_last else tally.matches[:wanted]
+        parts = [self._shown(match) for match in shown]
+        rest = tally.n_records - len(shown)
+        if rest > 0 and not takes_last and tally.last is not None and tally.last not in shown:
+            parts.append(f"… {rest - 1:,} more, the last: {self._shown(tally.last)}")
+        elif rest > 0:
+            parts.append(f"… {rest:,} more")
+        return self._text([*parts, f"{_records(tally.n_records)}. {self.searched}"])
+
+    def values(self) -> ScanText:
+        """List the most frequent values of a field, or the counts over time."""
+        tally, query = self._tally, self._result.query
+        if not tally.values:
+            what = "time" if query.operation is Operation.HISTOGRAM else query.field
+            return self._text(
+                [f"{_records(tally.n_records)}, none states a value ({what}). {self.searched}"]
+            )
+        most = tally.values.most_common(query.n_wanted)
+        what = query.bucket if query.operation is Operation.HISTOGRAM else query.field
+        parts = []
+        if query.operation is Operation.HISTOGRAM and len(tally.values) <= 24:
+            top, n = most[0]
+            parts.append(f"Most: {top} with {n:,}{self._mark(tally.example[top])}")
+            parts += [f"{value}: {n:,}" for value, n in sorted(tally.values.items())]
+        else:
+            parts += [f"{value}: {n:,}{self._mark(tally.example[value])}" for value, n in most]
+        if len(tally.values) > len(most):
+            parts.append(f"… {len(tally.values) - len(most):,} more")
+        total = f"{len(tally.values):,} different ({what}) in {_records(tally.n_records)}."
+        return self._text([*parts, f"{total} {self.searched}"])
+
+    def _text(self, parts: list[str]) -> ScanText:
+        return ScanText("\n".join(parts), tuple(self._cited))
+
+    def _mark(self, match: ScanMatch) -> str:
+        if match not in self._cited:
+            self._cited.append(match)
+        return f" [{self._cited.index(match) + 1}]"
+
+    def _shown(self, match: ScanMatch) -> str:
+        line = match.text.strip()
+        if len(line) > _MAX_LINE_CHARS:
+            line = line[:_MAX_LINE_CHARS] + "…"
+        name = f"{self._name(match.doc_id)} " if len(self._tally.per_document) > 1 else ""
+        time = f"{_time(match.time)}, " if match.time is not None else ""
+        shown = f"{time}{name}line {match.line:,}: {line}{self._mark(match)}"
+        if match.line != match.record_line:
+            head = match.head.strip()[:_MAX_LINE_CHARS]
+            shown += f" (in the record of line {match.record_line:,}: {head})"
+        return shown
+
+    def _name(self, doc_id: int) -> str:
+        path = self._result.paths.get(doc_id)
+        return PurePath(path).name if path else f"document {doc_id}"
+
+
+def _records(n: int) -> str:
+    return f"{n:,} record" + ("" if n == 1 else "s")
+
+
+def _time(time: float) -> str:
+    at = datetime.fromtimestamp(time, UTC)
+    millis = f".{at.microsecond // 1000:03d}" if at.microsecond else ""
+    return f"{at:%Y-%m-%d %H:%M:%S}{millis} UTC"
