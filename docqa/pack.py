@@ -25,9 +25,12 @@ from docqa.wording import content_words, similarity
 COVERAGE_WEIGHT = 0.3  # of question words that no chosen passage has yet
 REPETITION_WEIGHT = 0.5
 RECENCY_WEIGHT = 0.2
+MIN_WORTH = 0.1  # of the best: a passage far behind it costs reading time and misleads
+MIN_SOURCES = 3  # that are kept however far behind they are
 
 OVER_BUDGET = "no room in the evidence budget"
 OVER_COUNT = "enough sources chosen"
+FAR_BEHIND = "far less relevant than the best source"
 
 _RECENT = re.compile(r"\b(latest|newest|current(ly)?|most recent(ly)?|recent|now|today)\b", re.I)
 
@@ -125,6 +128,9 @@ def _choose(
             break
         covered = frozenset().union(*(item.words for item in chosen))
         best = max(fitting, key=lambda item: _gain(item, chosen, wanted, covered))
+        if best.worth < MIN_WORTH and len(chosen) >= MIN_SOURCES:
+            dropped += [replace(item.candidate, dropped=FAR_BEHIND) for item in left]
+            break
         chosen.append(best)
         left.remove(best)
         room -= best.n_tokens

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
-from docqa import doctor
 from docqa.config import Config
-from docqa.errors import DocqaError
 from docqa.library import Library
 from docqa.paths import LibraryPaths
 from docqa.protocols import Embedder, Engine, Reranker

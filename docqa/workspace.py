@@ -10,13 +10,13 @@ from __future__ import annotations
 import re
 import shutil
 import threading
-import uuid
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import TracebackType
 from typing import BinaryIO
 
@@ -35,20 +35,15 @@ from docqa.events import (
 from docqa.library import Library
 from docqa.protocols import Engine, Reranker
 from docqa.retrieve import Retrieval, retrieve
-from docqa.scan_answer import answer_by_scan
 from docqa.types import (
     Answer,
     AnswerKind,
     Candidate,
-    Chunk,
     Document,
     FileReport,
     Scope,
-    State,
     Usage,
 )
-
-MAX_STDIN_BYTES = 16 * 2**30
 
 _WHOLE_DOCUMENT = re.compile(
     r"\b(summar(y|ise|ize|ising|izing)|overview|everything|whole (document|report|manual|contract)|"
@@ -149,16 +144,14 @@ class Workspace:
     @contextmanager
     def spooled(self, stream: BinaryIO) -> Iterator[Path]:
         """Copy `stream` (standard input) to a file for one question; it is purged afterwards."""
-        folder = self.library.paths.root / "spool"
-        folder.mkdir(parents=True, exist_ok=True)
-        path = folder / f"stdin-{uuid.uuid4().hex}.log"
-        try:
-            with path.open("xb") as file:
-                shutil.copyfileobj(stream, file)
-            yield path
-        finally:
-            path.unlink(missing_ok=True)
-            self.library.remove([path])
+        with TemporaryDirectory(prefix="docqa-stdin-") as folder:
+            path = Path(folder) / "stdin.log"
+            try:
+                with path.open("xb") as file:
+                    shutil.copyfileobj(stream, file)
+                yield path
+            finally:
+                self.library.remove([path])
 
     # Questions
 
@@ -208,11 +201,6 @@ class Workspace:
             LibraryError: the library cannot be read.
         """
         scope = self.scope(options)
-        scanned = answer_by_scan(question, self.library, scope)
-        if scanned is not None:
-            yield AnswerText(scanned.text)
-            yield Answered(scanned)
-            return
         self.warm_up()
         found = self._retrieve(question, scope)
         yield Retrieved(question, found.candidates, found.retrieve_s, found.rerank_s)
@@ -259,29 +247,19 @@ class Workspace:
         """Return what `options` limit a search to, paths resolved to documents."""
         doc_ids: frozenset[int] | None = None
         if options.paths:
-            wanted = [path.absolute() for path in options.paths]
-            doc_ids = frozenset(
-                document.doc_id
-                for document in self.documents()
-                if any(Path(document.path).is_relative_to(path) for path in wanted)
-            )
+            doc_ids = self.library.doc_ids(options.paths)
         return Scope(doc_ids, options.since, options.until, options.levels)
 
     def _retrieve(self, question: str, scope: Scope, *, is_reranked: bool = True) -> Retrieval:
         return retrieve(
             question,
             lexical=self.library.lexical,
-            dense=self.library.dense,
-            load=self._load,
+            dense=None,
+            load=self.library.store.load,
             reranker=self.reranker if is_reranked else None,
             scope=scope,
             settings=self.config.retrieve,
         )
-
-    def _load(self, chunk_ids: Sequence[int]) -> list[tuple[Chunk, Document]]:
-        chunks = self.library.store.chunks(chunk_ids)
-        documents = {d.doc_id: d for d in self.documents() if d.state is not State.REMOVED}
-        return [(c, documents[c.span.doc_id]) for c in chunks if c.span.doc_id in documents]
 
     def _quote_score(self) -> float:
         return self.reranker.threshold if self.reranker is not None else 0.0

@@ -26,6 +26,9 @@ from docqa.types import (
 )
 
 
+MAX_EXPLAINED = 30  # rows of --explain, unless a source stands lower
+
+
 def print_json(value: dict[str, Any]) -> None:
     """Print one object on one line."""
     print(json.dumps(value, ensure_ascii=True))
@@ -186,7 +189,9 @@ def explain_text(candidates: Sequence[Candidate], prompt: PackedPrompt | None) -
                 ):
                     packed[c.chunk.chunk_id] = e.marker
     lines = [f"{'lex':>4} {'dense':>5} {'rrf':>7} {'rerank':>7}  {'packed':<6} where"]
-    for c in candidates:
+    shown = max((i for i, c in enumerate(candidates) if c.chunk.chunk_id in packed), default=0)
+    shown = max(shown + 1, MAX_EXPLAINED)
+    for c in candidates[:shown]:
         fate = f"[{packed[c.chunk.chunk_id]}]" if c.chunk.chunk_id in packed else "-"
         reason = "" if fate != "-" else (c.dropped or why.get(c.chunk.chunk_id) or "")
         rerank = "-" if c.rerank_score is None else f"{c.rerank_score:.3f}"
@@ -195,6 +200,8 @@ def explain_text(candidates: Sequence[Candidate], prompt: PackedPrompt | None) -
             f"{c.lexical_rank or '-':>4} {c.dense_rank or '-':>5} {c.rrf_score:>7.4f} {rerank:>7}  "
             f"{fate:<6} {name}, {place(c.chunk.span.locator)}  {reason}"
         )
+    if len(candidates) > shown:
+        lines.append(f"… and {len(candidates) - shown} more, ranked lower (all with --json)")
     if prompt is not None:
         layers = ", ".join(f"{name} {count}" for name, count in prompt.layer_tokens.items())
         lines.append(f"prompt: {len(prompt.tokens)} tokens ({layers})")
