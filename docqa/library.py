@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -20,6 +21,7 @@ from docqa import ingest
 from docqa.config import Config
 from docqa.discover import WalkOptions, absolute
 from docqa.embedding import Embedding
+from docqa.errors import FileError
 from docqa.events import SyncDone, SyncEvent
 from docqa.feed import WordFeed
 from docqa.index.dense import DenseIndex
@@ -28,7 +30,7 @@ from docqa.paths import LibraryPaths
 from docqa.protocols import Embedder, ParseOptions
 from docqa.records import storable
 from docqa.store import Store
-from docqa.types import ChunkItem, FileReport
+from docqa.types import Chunk, ChunkItem, FileReport
 
 if TYPE_CHECKING:
     from docqa.parse.worker import ParseWorker
@@ -186,6 +188,16 @@ class WorkerReader:
         title = storable(path.stem) or path.name
         chunking = ChunkOptions(title, tokenizer, min(MAX_TOKENS, max_tokens - n_special))
         return self._worker.parse(path, self._options, chunking=chunking)
+
+    def is_well(self) -> bool:
+        """Whether the worker reads a harmless file."""
+        with tempfile.TemporaryDirectory(prefix="docqa-") as folder:
+            file = Path(folder) / "harmless.txt"
+            file.write_text("Harmless.")
+            try:
+                return any(isinstance(item, Chunk) for item in self.read(file))
+            except FileError:
+                return False
 
     def close(self) -> None:
         """End the worker."""

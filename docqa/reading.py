@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Protocol
 
 from docqa import discover
-from docqa.errors import FileError, Interrupted
+from docqa.errors import DocqaError, FileError, Interrupted
 from docqa.events import FileProgress, SyncEvent
 from docqa.intake import Intake, record_failure
 from docqa.parse import suffix_of
@@ -54,6 +54,10 @@ class Reader(Protocol):
 
     def read(self, path: Path) -> Iterator[ChunkItem]:
         """Yield chunks and pages, a DocumentInfo last; raise FileError."""
+        ...
+
+    def is_well(self) -> bool:
+        """Whether it reads a harmless file: if not, a death says nothing about the file."""
         ...
 
 
@@ -96,6 +100,7 @@ def read_file(
 
     Raises:
         Interrupted: `cancel` was set; the library is as it was.
+        DocqaError: the parse worker dies of any file; the library is as it was.
     """
     known = store.known(path)
     n_changes = 0
@@ -112,8 +117,14 @@ def read_file(
             return settled
         with Intake(store, before, retry.parser) as intake:
             outcome = yield from _parse(reader, path, intake, cancel)
-            if outcome.has_died and _strike(store, before, retry.parser, outcome) < MAX_STRIKES:
-                continue  # once may be an accident
+            if outcome.has_died:
+                if not reader.is_well():
+                    raise DocqaError(
+                        "The parse worker does not run on this machine "
+                        f"({outcome.error}); nothing was changed. See `docqa doctor`."
+                    )
+                if _strike(store, before, retry.parser, outcome) < MAX_STRIKES:
+                    continue  # once may be an accident
             growth = _what_changed(path, before)
             n_changes += growth is not None
             if growth and n_changes < READ_ATTEMPTS and not _is_log(outcome):

@@ -91,6 +91,10 @@ class LineReader:
         self.pid: int | None = 1
         self.read_paths: list[str] = []
         self.on_wait = on_wait
+        self.works = True
+
+    def is_well(self) -> bool:
+        return self.works
 
     def read(self, path: Path) -> Iterator[ChunkItem]:
         self.pid = 1

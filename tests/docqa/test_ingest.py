@@ -17,7 +17,7 @@ import pytest
 
 from docqa import check, sweep
 from docqa.embedding import Embedding
-from docqa.errors import Interrupted, LibraryError
+from docqa.errors import DocqaError, Interrupted, LibraryError
 from docqa.events import EmbedProgress, FileDone, FileStarted, Scanned, SyncDone
 from docqa.feed import WordFeed
 from docqa.ingest import SyncOptions, remove
@@ -252,6 +252,16 @@ def test_a_file_that_kills_the_worker_twice_is_quarantined_until_it_changes(stor
     assert run_sync(store, [docs], reader)["bomb.txt"].state is State.INDEXED
     write(path, "DIE", age_s=40)  # the bomb is known by its content
     assert run_sync(store, [docs], LineReader())["bomb.txt"].state is State.QUARANTINED
+
+
+def test_a_worker_that_never_runs_strikes_no_file(store, docs):
+    write(docs / "x.txt", "DIE")
+    reader = LineReader()
+    reader.works = False
+    with pytest.raises(DocqaError, match="does not run on this machine"):
+        run_sync(store, [docs], reader)
+    assert store.document(docs / "x.txt") is None
+    assert run_sync(store, [docs])["x.txt"].state is State.QUARANTINED
 
 
 def test_a_file_that_cannot_be_read_now_keeps_its_content(store, docs, monkeypatch):
