@@ -25,7 +25,6 @@ from docqa.types import (
     PackedPrompt,
 )
 
-
 MAX_EXPLAINED = 30  # rows of --explain, unless a source stands lower
 
 
