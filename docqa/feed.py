@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from contextlib import suppress
 
+from docqa.errors import LibraryError
 from docqa.index import IndexMismatch
 from docqa.index.lexical import LexicalIndex
 from docqa.lock import WriteLock
@@ -18,7 +19,8 @@ from docqa.types import Document, Scope
 
 COMMIT_EVERY_S = 1.0  # while files keep coming: a commit costs 20 ms and more
 ADD_CHUNKS = 512
-FEED_TIMEOUT_S = 600.0
+FEED_TIMEOUT_S = 600.0  # a log of gigabytes takes another process minutes
+SEARCH_WAIT_S = 0.02  # a search does not wait for that: it answers from what is committed
 
 
 class WordFeed:
@@ -31,34 +33,36 @@ class WordFeed:
         self._committed_at = 0.0
 
     def index(self) -> LexicalIndex:
-        """Return the index, complete as of now."""
-        self.follow(is_last=True)
+        """Return the index: complete as of now, or, while another feeds it, as far as it is."""
+        try:
+            self.follow(is_last=True, timeout_s=SEARCH_WAIT_S if self._open() else FEED_TIMEOUT_S)
+        except LibraryError:  # busy, or a library that cannot be written: what is there answers
+            if self._open() is None:
+                raise
         assert self._index is not None
         return self._index
 
-    def follow(self, *, is_last: bool) -> None:
-        """Take in what was published; unless `is_last`, at most once a second."""
+    def follow(self, *, is_last: bool, timeout_s: float = FEED_TIMEOUT_S) -> None:
+        """Take in what was published; unless `is_last`, at most once a second.
+
+        Raises:
+            LibraryBusy: another process or thread feeds the index for longer than `timeout_s`.
+        """
         if not is_last and time.monotonic() - self._committed_at < COMMIT_EVERY_S:
             return
-        index = self._open()
-        if index is not None and index.seq == self._store.last_seq():
+        if self._is_current():
             return
-        with self._lock.held(FEED_TIMEOUT_S):
-            index = self._open() or self._create()
-            if index.seq > self._store.last_seq():
-                index = self._create()  # the library was restored from an older copy
+        with self._lock.held(timeout_s):
             try:
-                self._feed(index)
-            finally:
-                index.release()
+                self._feed(self._open() or self._create())
+            except IndexMismatch:  # damaged since it was opened
+                self._feed(self._create())
         self._committed_at = time.monotonic()
 
     def rebuild(self) -> None:
         """Make the index anew from the store."""
         with self._lock.held(FEED_TIMEOUT_S):
-            index = self._create()
-            self._feed(index)
-            index.release()
+            self._feed(self._create())
 
     def close(self) -> None:
         """Let go of the index."""
@@ -75,16 +79,29 @@ class WordFeed:
         self._index = LexicalIndex.create(self._store.paths.lexical, self._store.library_id())
         return self._index
 
+    def _is_current(self) -> bool:
+        try:
+            index = self._open()
+            return index is not None and index.seq == self._store.last_seq()
+        except IndexMismatch:
+            self._index = None
+            return False
+
     def _feed(self, index: LexicalIndex) -> None:
-        changes = self._store.changes(index.seq)
-        for change in changes:
-            if change.since_ordinal == 0:
-                index.remove(change.doc_id)
-            document = self._store.document(change.doc_id) if change.op == "add" else None
-            if document is not None:  # None: removed since, as a later change says
-                self._add(index, document, change.since_ordinal)
-        if changes:
-            index.commit(changes[-1].seq)
+        if index.seq > self._store.last_seq():
+            index = self._create()  # the library was restored from an older copy
+        try:
+            changes = self._store.changes(index.seq)
+            for change in changes:
+                if change.since_ordinal == 0:
+                    index.remove(change.doc_id)
+                document = self._store.document(change.doc_id) if change.op == "add" else None
+                if document is not None:  # None: removed since, as a later change says
+                    self._add(index, document, change.since_ordinal)
+            if changes:
+                index.commit(changes[-1].seq)
+        finally:
+            index.release()
 
     def _add(self, index: LexicalIndex, document: Document, since_ordinal: int) -> None:
         scope = Scope(doc_ids=frozenset({document.doc_id}))
