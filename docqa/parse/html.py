@@ -282,9 +282,11 @@ class _Table:
         else:
             names, _ = rows_of([cells for _, cells, _ in rows])
             body = rows[1:] if names else rows
-        return captions + [
-            (number, text) for number, cells, _ in body if (text := labelled(names, cells))
-        ]
+        head = [(rows[0][0], " | ".join(filter(None, names)))] if names else []
+        if not head and not captions:
+            self.kind = BlockKind.LIST
+        texts = [(number, labelled(names, cells)) for number, cells, _ in body]
+        return captions + head + [line for line in texts if line[1]]
 
 
 def _flowed(pieces: list[Line]) -> tuple[str, list[tuple[int, int]]]:

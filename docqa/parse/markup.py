@@ -85,7 +85,8 @@ def _markdown_block(held: list[Line]) -> Iterator[Block]:
         names = _cells(held[rule - 1][1])
         rows = [(n, labelled(names, _cells(t))) for n, t in held[rule + 1 :] if "|" in t]
         rest = [line for line in held[rule + 1 :] if "|" not in line[1]]
-        yield verbatim(rows or [held[rule - 1]], BlockKind.TABLE)
+        head = (held[rule - 1][0], " | ".join(filter(None, names)))
+        yield verbatim([head, *(row for row in rows if row[1])], BlockKind.TABLE)
         yield from _markdown_block(rest)
         return
     yield verbatim(held, BlockKind.LIST if is_list(held) else BlockKind.PARAGRAPH)

@@ -291,19 +291,20 @@ class _Joiner:
 
     def _table_blocks(self, table: Table, page: int) -> Iterator[Block]:
         before = self._table[0] if self._table and self._table[1] == page - 1 else None
-        _, rows = table.texts(before)
+        head, rows = table.texts(before)
         self._table = (table, page)
-        held: list[str] = []
-        n_chars = 0
+        top = [head] if head else []
+        kind = BlockKind.TABLE if head else BlockKind.LIST  # without one: labels with values
         place = Locator("page", page, page)
+        held, n_chars = list(top), 0
         for row in rows:
-            if held and n_chars + len(row) > _TABLE_CHARS:
-                yield Block("\n".join(held), BlockKind.TABLE, place)
-                held, n_chars = [], 0
+            if n_chars and n_chars + len(row) > _TABLE_CHARS:
+                yield Block("\n".join(held), kind, place)
+                held, n_chars = list(top), 0
             held.append(row)
             n_chars += len(row) + 1
-        if held:
-            yield Block("\n".join(held), BlockKind.TABLE, place)
+        if n_chars:
+            yield Block("\n".join(held), kind, place)
 
 
 @dataclass(slots=True)
@@ -432,6 +433,9 @@ def _largest(lines: list) -> str:  # type: ignore[type-arg]
     if not worded:
         return ""
     size = max(line.size for line in worded)
+    n_large = sum(abs(line.size - size) < 0.6 for line in worded)
+    if n_large > max(4, 0.4 * len(worded)):  # all text is of one size
+        worded = [line for line in worded if line.text[0] not in "[("][:1]
     title: list[str] = []
     for line in worded:
         if abs(line.size - size) < 0.6:

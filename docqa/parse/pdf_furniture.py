@@ -39,7 +39,8 @@ class Furniture:
             self._pages.clear()
         for rows, n_rows in _margins(page):
             for row in rows[:n_rows]:
-                self._pages[_shape(row)][page.number] = row[0].y0
+                for piece in _pieces(row):
+                    self._pages[_shape(piece)][page.number] = row[0].y0
 
     def remove(self, page: PageText, label: str | None) -> list[Line]:
         """Return the lines of a page that are not furniture."""
@@ -61,6 +62,9 @@ class Furniture:
         return [line for line in page.lines if id(line) not in dropped]
 
     def _repeats(self, row: list[Line], number: int) -> bool:
+        return any(self._piece_repeats(piece, number) for piece in _pieces(row))
+
+    def _piece_repeats(self, row: list[Line], number: int) -> bool:
         heights = self._pages.get(_shape(row), {})
         height = heights.get(number, row[0].y0)
         near = [
@@ -71,6 +75,13 @@ class Furniture:
         if row[0].size > _LARGE * self._body:
             return len(near) >= 4  # the same title over several slides is a title
         return len(near) >= 2 or any(abs(p - number) <= 2 for p in near)
+
+
+def _pieces(row: list[Line]) -> list[list[Line]]:
+    """Return the row and its parts: a title at the left repeats, the chapter at the right not."""
+    if len(row) == 1 or row[0].x0 + 150 > row[-1].x0:
+        return [row]
+    return [row, *([line] for line in row if sum(map(str.isalpha, line.text)) >= 6)]
 
 
 def _margins(page: PageText) -> list[tuple[list[list[Line]], int]]:

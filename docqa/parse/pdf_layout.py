@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from docqa.parse.pdf_columns import Item, in_reading_order
+from docqa.parse.pdf_columns import Item, in_reading_order, sorted_rows
 from docqa.parse.pdf_page import Line, PageText
-from docqa.parse.pdf_tables import Table, find_tables, rows_by_baseline
+from docqa.parse.pdf_tables import Table, find_aligned, find_ruled, rows_by_baseline
 from docqa.parse.pdf_words import Vocabulary, is_finished, may_continue
 from docqa.types import BlockKind
 
@@ -25,6 +25,7 @@ _NAMED = re.compile(
 )
 _CAPTION = re.compile(r"(?:figure|fig\.|table|chart|exhibit|source|note)s?\b[\s:]*\d*", re.I)
 _NOT_ALNUM = re.compile(r"[\W_]+")
+_DOTS = re.compile(r"(?:\s*\.){4,}\s*")
 _TOC_END = re.compile(r"…\s?[\w.-]{1,8}$")
 _INITIAL = re.compile(r"(?:^|[\s(])(?:[A-Z]\.)+$")
 
@@ -82,12 +83,12 @@ def layout(
         vocabulary.note(line.text)
     kept = PageText(page.number, page.width, page.height, lines)
     kept.h_rules, kept.v_rules = page.h_rules, page.v_rules
-    tables = find_tables(kept)
+    tables = find_ruled(kept)
     used = {id(line) for table in tables for line in table.used}
     items: list[Item] = [line for line in lines if id(line) not in used]
     paragraphs: list[Paragraph] = []
     for column in in_reading_order([*items, *tables]):
-        found = _column(column, styles, outline, vocabulary)
+        found = _column(_with_aligned(column), styles, outline, vocabulary)
         if paragraphs and found and _goes_on(paragraphs[-1], found[0]):
             paragraphs[-1] = _joined(paragraphs[-1], found.pop(0), vocabulary)
         paragraphs += found
@@ -95,6 +96,15 @@ def layout(
         text = " ".join(line.text for line in row)
         paragraphs.append(Paragraph(text, BlockKind.PARAGRAPH, row[0].size, is_aside=True))
     return paragraphs
+
+
+def _with_aligned(column: list[Item]) -> list[Item]:
+    """Return a column in which lines that form a table without rules have become one."""
+    tables = find_aligned([item for item in column if isinstance(item, Line)])
+    if not tables:
+        return column
+    used = {id(line) for table in tables for line in table.used}
+    return sorted_rows([*(item for item in column if id(item) not in used), *tables])
 
 
 def _goes_on(before: Paragraph, after: Paragraph) -> bool:
@@ -128,6 +138,11 @@ class _Row:
     is_split: bool  # several pieces with wide gaps: a label and its value
 
 
+def _row_text(row: Sequence[Line]) -> str:
+    text = " ".join(line.text for line in row)
+    return _DOTS.sub(" … ", text) if ". ." in text else text
+
+
 def _rows(lines: Sequence[Line]) -> list[_Row]:
     rows = []
     for row in rows_by_baseline(lines):
@@ -143,7 +158,7 @@ def _rows(lines: Sequence[Line]) -> list[_Row]:
                 min(line.y0 for line in row),
                 max(line.x1 for line in row) if len(row) > 1 else last.x1,
                 max(line.y1 for line in row),
-                " ".join(line.text for line in row),
+                _row_text(row),
                 longest.size,
                 all(line.bold or not any(map(str.isalnum, line.text)) for line in row),
                 all(line.mono for line in row),

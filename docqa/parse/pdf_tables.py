@@ -39,30 +39,32 @@ class Table:
     order: int = 0
     bold_head: bool = False  # only the first row is bold: it names the columns
 
-    def texts(self, before: Table | None = None) -> tuple[list[str], list[str]]:
-        """Return (column names, one text a row).
+    def texts(self, before: Table | None = None) -> tuple[str, list[str]]:
+        """Return (title or column names, one text a row); the first is empty where there is none.
 
         Names are taken from `before`, the table that this one continues, where it has none.
         """
-        names, body = header_of(self.rows, self.bold_head)
+        title, rows = self._titled()
+        names, body = header_of(rows, self.bold_head)
         if before is not None and len(before.rows[0]) == len(self.rows[0]):
-            earlier, _ = header_of(before.rows, before.bold_head)
+            earlier, _ = header_of(before._titled()[1], before.bold_head)
             if not names and earlier and _same_places(before.columns, self.columns):
                 names = earlier
         if names:
-            return names, [text for row in body if (text := labelled(names, row))]
-        if len(self.rows[0]) == 2 and all(len(row[0]) <= _MAX_LABEL_CHARS for row in body):
-            return [], [_pair(*row) for row in body]
-        return [], [text for row in body if (text := _form_row(row))]
+            texts = [labelled(names, row) for row in body]
+        elif len(rows[0]) == 2 and all(len(row[0]) <= _MAX_LABEL_CHARS for row in body):
+            texts = [_pair(*row) for row in body]
+        else:
+            texts = [_form_row(row) for row in body]
+        head = " – ".join([*title, *([" | ".join(filter(None, names))] if names else [])])
+        return head, [text for text in texts if text]
 
-
-def find_tables(page: PageText) -> list[Table]:
-    """Return the tables of a page from top to bottom."""
-    tables = _ruled(page)
-    used = {id(line) for table in tables for line in table.used}
-    free = [line for line in page.lines if id(line) not in used]
-    tables += _aligned(free, page)
-    return sorted(tables, key=lambda table: table.y0)
+    def _titled(self) -> tuple[list[str], list[list[str]]]:
+        """Split off a first row of one cell that stretches over the others."""
+        filled = [cell for cell in self.rows[0] if cell]
+        if len(filled) == 1 and len(self.rows) > 2 and sum(map(bool, self.rows[1])) > 1:
+            return filled, self.rows[1:]
+        return [], self.rows
 
 
 def _pair(label: str, value: str) -> str:
@@ -135,7 +137,8 @@ def _same_places(a: list[float], b: list[float]) -> bool:
 # ---- rules ----
 
 
-def _ruled(page: PageText) -> list[Table]:
+def find_ruled(page: PageText) -> list[Table]:
+    """Return the tables of a page whose cells are ruled off."""
     if len(page.h_rules) < 2:
         return []
     h_rules, v_rules = _merged(page.h_rules), _merged(page.v_rules)
@@ -320,8 +323,11 @@ def rows_by_baseline(lines: Sequence[Line]) -> list[list[Line]]:
     return rows
 
 
-def _aligned(lines: list[Line], page: PageText) -> list[Table]:
-    """Return tables without a grid: consecutive rows of short pieces in shared columns."""
+def find_aligned(lines: Sequence[Line]) -> list[Table]:
+    """Return tables without a grid: consecutive rows of short pieces in shared columns.
+
+    The lines are those of one column of the page.
+    """
     tables = []
     run: list[list[Line]] = []
     for row in [*rows_by_baseline(lines), []]:

@@ -10,6 +10,7 @@ import csv
 import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 
 from docqa.parse.text import MAX_BLOCK_CHARS, Line, Source, batched_rows, read_plain
 from docqa.types import Block, BlockKind
@@ -54,10 +55,17 @@ def read_csv(source: Source) -> Iterator[Block]:
     if not head:
         return
     dialect = _delimiter(source, [text for _, text in head])
-    yield from batched_rows(_csv_rows(_chained(head, lines), dialect), BlockKind.TABLE)
+    rows = _csv_rows(chain(head, lines), dialect)
+    first = next(rows, None)
+    if first is not None:
+        number, text, is_names = first
+        kind = BlockKind.TABLE if is_names else BlockKind.LIST
+        rest = ((n, t) for n, t, _ in rows)
+        yield from batched_rows(chain([(number, text)], rest), kind)
 
 
-def _csv_rows(lines: Iterator[Line], delimiter: str) -> Iterator[Line]:
+def _csv_rows(lines: Iterator[Line], delimiter: str) -> Iterator[tuple[int, str, bool]]:
+    """Yield line number, text, and whether it is the row of names."""
     numbers = _Numbers(lines)
     reader = csv.reader(numbers, delimiter=delimiter, skipinitialspace=True)
     names: list[str] = []
@@ -77,12 +85,11 @@ def _csv_rows(lines: Iterator[Line], delimiter: str) -> Iterator[Line]:
             continue
         if first[1]:
             names = _names(first, cells)
-            if not names:
-                yield first[0], labelled((), first[1])
+            yield first[0], labelled((), first[1]), bool(names)
             first = (0, [])
-        yield numbers.first, labelled(names, cells)
+        yield numbers.first, labelled(names, cells), False
     if first and first[1]:
-        yield first[0], labelled((), first[1])
+        yield first[0], labelled((), first[1]), False
 
 
 def _names(first: tuple[int, list[str]], second: list[str]) -> list[str]:
@@ -108,11 +115,6 @@ class _Numbers:
         return self.text + "\n"
 
 
-def _chained(head: list[Line], rest: Iterator[Line]) -> Iterator[Line]:
-    yield from head
-    yield from rest
-
-
 def _delimiter(source: Source, head: list[str]) -> str:
     """Return the delimiter that splits the first lines most evenly."""
     if source.suffix == ".tsv":
@@ -135,7 +137,7 @@ def read_jsonl(source: Source) -> Iterator[Block]:
             if text:
                 yield number, flattened(text)
 
-    yield from batched_rows(rows(), BlockKind.TABLE)
+    yield from batched_rows(rows())
 
 
 def read_json(source: Source) -> Iterator[Block]:
@@ -156,7 +158,7 @@ def read_json(source: Source) -> Iterator[Block]:
         # Cut lines (see MAX_LINE_CHARS) and several values in a file are no error to report.
         yield from read_plain(source)
         return
-    yield from batched_rows(((1, row) for row in _leaves("", value)), BlockKind.TABLE)
+    yield from batched_rows((1, row) for row in _leaves("", value))
 
 
 def flattened(text: str) -> str:

@@ -228,14 +228,17 @@ def tidy(text: str) -> str:
     )
 
 
-def batched_rows(rows: Iterable[Line], kind: BlockKind) -> Iterator[Block]:
-    """Yield blocks of up to `MAX_BLOCK_CHARS` characters, one row a line, numbers kept."""
+def batched_rows(rows: Iterable[Line], kind: BlockKind = BlockKind.LIST) -> Iterator[Block]:
+    """Yield blocks of up to `MAX_BLOCK_CHARS` characters, one row a line, numbers kept.
+
+    `kind` is that of the first block; rows carry their names, so the others are lists of them.
+    """
     held: list[Line] = []
     n_chars = 0
     for number, text in itertools.chain(rows, [(0, "")]):
         if held and (number == 0 or n_chars + len(text) > MAX_BLOCK_CHARS):
             yield verbatim(held, kind)
-            held, n_chars = [], 0
+            held, n_chars, kind = [], 0, BlockKind.LIST
         if text:
             held.append((number, text))
             n_chars += len(text) + 1

@@ -222,6 +222,7 @@ def test_ruled_table_rows_keep_their_header(tmp_path):
     blocks, _, _ = read(path)
     assert [b.kind for b in blocks] == [BlockKind.PARAGRAPH, BlockKind.TABLE, BlockKind.PARAGRAPH]
     assert blocks[1].text.split("\n") == [
+        "Model | Flow (m3/h) | Head (m)",
         "Model: A-10 | Flow (m3/h): 12 | Head (m): 30",
         "Model: B-20 | Head (m): 45",
         "Model: C-30 | Flow (m3/h): 36 | Head (m): 60",
@@ -245,6 +246,7 @@ def test_table_on_the_next_page_keeps_the_header(tmp_path):
     blocks, pages, _ = read(path)
     assert len(pages) == 2
     last = [b for b in blocks if b.locator.first == 2][-1]
+    assert last.text.startswith("Model | Flow (m3/h) | Head (m)\nModel: P-")
     assert last.text.endswith("Model: P-59 | Flow (m3/h): 59 | Head (m): 118")
 
 

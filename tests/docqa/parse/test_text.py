@@ -164,7 +164,7 @@ def test_markdown(tmp_path):
         (H, 2, 9, 10, "Setup"),
         (L, 0, 11, 12, "1. unpack\n2. connect"),
         (C, 0, 14, 17, "```sh\n# not a heading\nrun --now\n```"),
-        (T, 0, 20, 21, "Model: A | Flow: 12\nModel: B | C | Flow: 36"),
+        (T, 0, 18, 21, "Model | Flow\nModel: A | Flow: 12\nModel: B | C | Flow: 36"),
         (H, 3, 23, 23, "Deep"),
     ]
 
@@ -240,7 +240,7 @@ def test_html(tmp_path):
         (P, 0, 6, 7, "First bold word and a second line."),
         (L, 0, 8, 8, "- one"),
         (L, 0, 9, 9, "- two"),
-        (T, 0, 11, 12, "Model: A | Flow: 12\nModel: B | Flow: 36"),
+        (T, 0, 10, 12, "Model | Flow\nModel: A | Flow: 12\nModel: B | Flow: 36"),
         (C, 0, 14, 15, "  kept   blanks\nnext"),
         (P, 0, 16, 16, "tail text"),
     ]
@@ -264,18 +264,19 @@ def test_csv(tmp_path):
     assert len(blocks) == 1 and blocks[0].kind is T
     rows = blocks[0].text.split("\n")
     assert rows == [
+        "Name | Note | Price",
         "Name: A | Note: two lines | Price: 1,5",
         "Name: B | Price: 2,0",
         "Name: C | Note: x | Price: 3,0 | extra",
     ]
     starts = [blocks[0].text.index(row) for row in rows]
-    assert [line_at(blocks[0], start) for start in starts] == [2, 5, 6]
-    assert (blocks[0].locator.first, blocks[0].locator.last, info.n_lines) == (2, 6, 6)
+    assert [line_at(blocks[0], start) for start in starts] == [1, 2, 5, 6]
+    assert (blocks[0].locator.first, blocks[0].locator.last, info.n_lines) == (1, 6, 6)
 
 
 def test_csv_without_a_header(tmp_path):
     blocks, _ = read(tmp_path / "n.csv", "1,2,3\n4,5,6\n")
-    assert blocks[0].text == "1 | 2 | 3\n4 | 5 | 6"
+    assert (blocks[0].kind, blocks[0].text) == (L, "1 | 2 | 3\n4 | 5 | 6")
     blocks, _ = read(tmp_path / "one.csv", "just,a,row\n")
     assert blocks[0].text == "just | a | row"
 
