@@ -35,6 +35,7 @@ from docqa.events import (
 from docqa.library import Library
 from docqa.protocols import Engine, Reranker
 from docqa.retrieve import Retrieval, retrieve
+from docqa.scan_answer import answer_by_scan
 from docqa.types import (
     Answer,
     AnswerKind,
@@ -201,6 +202,11 @@ class Workspace:
             LibraryError: the library cannot be read.
         """
         scope = self.scope(options)
+        scanned = answer_by_scan(question, self.library, scope)
+        if scanned is not None:
+            yield AnswerText(scanned.text)
+            yield Answered(scanned)
+            return
         self.warm_up()
         found = self._retrieve(question, scope)
         yield Retrieved(question, found.candidates, found.retrieve_s, found.rerank_s)
@@ -254,7 +260,7 @@ class Workspace:
         return retrieve(
             question,
             lexical=self.library.lexical,
-            dense=None,
+            dense=self.library.dense,
             load=self.library.store.load,
             reranker=self.reranker if is_reranked else None,
             scope=scope,

@@ -1,0 +1,112 @@
+"""Questions that logs answer by an exact scan: counts, first, last, when, all occurrences.
+
+The lexical index narrows to the chunks that hold the exact terms; every record in them is read.
+Where other documents are in scope too, only a scan that matched something definite (a phrase, an
+identifier, a level) answers; "how many vanes" is then a question for the manual.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+
+from docqa.library import Library
+from docqa.scan import ScanMatch, ScanResult, prefilter_terms, run_scan
+from docqa.scan_intent import ScanQuery, scan_intent
+from docqa.scan_text import describe
+from docqa.types import (
+    Answer,
+    AnswerKind,
+    Chunk,
+    Citation,
+    Document,
+    Evidence,
+    Kind,
+    Scope,
+    Usage,
+)
+
+BATCH = 512  # chunks loaded at a time
+
+
+def answer_by_scan(question: str, library: Library, scope: Scope) -> Answer | None:
+    """Return the answer of a scan, or None where the question needs reading or nothing matches."""
+    query = scan_intent(question)
+    if query is None:
+        return None
+    documents = _in_scope(library.store.documents(), scope)
+    logs = {d.doc_id: d for d in documents.values() if d.kind is Kind.LOG}
+    if not logs:
+        return None
+    started = time.perf_counter()
+    narrowed = replace(scope, doc_ids=frozenset(logs))
+    paths = {doc_id: document.path for doc_id, document in logs.items()}
+    result = run_scan(query, _chunks(query, library, narrowed), scope, paths=paths)
+    if not result.tally.n_records:
+        return None
+    if len(logs) < len(documents) and not _is_definite(result):
+        return None
+    return _answer(question, result, library, logs, time.perf_counter() - started)
+
+
+def _in_scope(documents: list[Document], scope: Scope) -> dict[int, Document]:
+    wanted = scope.doc_ids
+    return {d.doc_id: d for d in documents if wanted is None or d.doc_id in wanted}
+
+
+def _is_definite(result: ScanResult) -> bool:
+    query = result.query
+    is_named = any(term.is_exact or term.is_status for term in query.terms)
+    return is_named or bool(query.levels) or result.reading.is_phrase
+
+
+def _chunks(query: ScanQuery, library: Library, scope: Scope) -> Iterator[Chunk]:
+    terms = prefilter_terms(query)
+    if not terms:
+        yield from library.store.iter_chunks(scope, embed_text=False)
+        return
+    ids = list(library.lexical.chunk_ids_containing(terms, scope))
+    for start in range(0, len(ids), BATCH):
+        yield from library.store.chunks(ids[start : start + BATCH])
+
+
+def _answer(
+    question: str,
+    result: ScanResult,
+    library: Library,
+    logs: Mapping[int, Document],
+    scan_s: float,
+) -> Answer:
+    said = describe(result)
+    citations = []
+    evidence = []
+    for marker, match in enumerate(said.cited, start=1):
+        path = logs[match.doc_id].path
+        citations.append(_citation(marker, match, path))
+        chunk = library.store.chunk_at(match.doc_id, match.line)
+        if chunk is not None:
+            evidence.append(Evidence(marker, chunk, path, logs[match.doc_id].title, 1.0, 0))
+    return Answer(
+        question=question,
+        query=result.reading.text,
+        found=True,
+        kind=AnswerKind.SCAN,
+        text=said.text,
+        citations=tuple(citations),
+        evidence=tuple(evidence),
+        usage=Usage(retrieve_s=scan_s),
+        engine=None,
+    )
+
+
+def _citation(marker: int, match: ScanMatch, path: str) -> Citation:
+    return Citation(
+        marker=marker,
+        path=path,
+        page=None,
+        line=match.line,
+        quote=match.text,
+        char_start=match.char_start,
+        char_end=match.char_end,
+    )
