@@ -21,6 +21,7 @@ from pathlib import Path
 from docqa.errors import DocqaError, ModelError, ModelRefused
 from docqa.protocols import Piece, Prefill, Sampling
 from models import wire
+from models.kv_file import KvIdentity
 
 
 @dataclass(eq=False, slots=True)
@@ -120,6 +121,7 @@ class EngineProcess:
             now - self._began,
             now - self._last_used,
             model.engine.n_cached if model else 0,
+            model.engine.n_parked_bytes if model else 0,
         )
 
 
@@ -134,6 +136,7 @@ class _Model:
 
         settings = opened_with.settings
         self.opened_with = opened_with
+        self._kv_identity: KvIdentity | None = None
         self.context = LlamaContext(settings, LogTail())
         self.engine = LlamaEngine(self.context)
         self.tokenizer = ModelTokenizer(self.context, Path(settings.path))
@@ -158,6 +161,10 @@ class _Model:
             tokens = array("i", message.tokens)
             values = self.engine.next_token_probs(tokens, message.candidates)
             connection.reply(wire.Numbers(message.id, values))
+        elif isinstance(message, wire.SaveKv):
+            connection.reply(self._save_kv(message))
+        elif isinstance(message, wire.LoadKv):
+            connection.reply(self._load_kv(message))
         elif isinstance(message, wire.Tokenize):
             ids = [
                 self.tokenizer.encode(text, is_control, is_first=n == 0)
@@ -169,6 +176,48 @@ class _Model:
             connection.reply(wire.Rendered(message.id, template.skeleton(message.roles)))
         else:
             raise ModelError(f"a request that this engine does not know: {type(message).__name__}")
+
+    def _identity(self) -> KvIdentity:
+        from models.kv_identity import identity_of
+
+        if self._kv_identity is None:
+            settings, model = self.opened_with.settings, self.tokenizer.model
+            self._kv_identity = identity_of(settings, model, self.context.n_context)
+        return self._kv_identity
+
+    def _save_kv(self, message: wire.SaveKv) -> wire.Count:
+        from models.kv_file import KvRefused, user_key, write_kv
+
+        conversation = self.engine.last
+        if conversation is None or not conversation.tokens:
+            return wire.Count(message.id, 0, "nothing is cached")
+        state = self.context.state(conversation.sequence)
+        try:
+            write_kv(
+                Path(message.path),
+                self._identity(),
+                conversation.tokens,
+                state,
+                user_key(),
+                documents=message.documents,
+            )
+        except (OSError, KvRefused) as error:  # a full disk costs the cache, not the answer
+            return wire.Count(message.id, 0, str(error))
+        return wire.Count(message.id, len(conversation.tokens))
+
+    def _load_kv(self, message: wire.LoadKv) -> wire.Count:
+        from models.kv_file import KvRefused, read_kv, touch, user_key
+
+        path = Path(message.path)
+        try:
+            header, state = read_kv(path, self._identity(), user_key())
+        except KvRefused as error:
+            return wire.Count(message.id, 0, str(error))
+        tokens = array("i", header.tokens)
+        touch(path)
+        if self.engine.restore(tokens, state) is None:
+            return wire.Count(message.id, 0, f"{path.name}: llama.cpp refuses it")
+        return wire.Count(message.id, len(tokens))
 
     def _generate(self, connection: Connection, message: wire.Generate) -> None:
         sampling = Sampling(message.temperature, message.top_p, message.seed, message.grammar)

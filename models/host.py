@@ -136,6 +136,7 @@ class HostEngine:
         self._opened: wire.Opened | None = None
         self._inbox: queue.SimpleQueue[wire.Message | None] = queue.SimpleQueue()
         self._is_closed = False
+        self.kv_reason = ""  # why the last save_kv or load_kv returned 0
         self._launch()
 
     # -- docqa.protocols.Engine -------------------------------------------------------------------
@@ -223,15 +224,29 @@ class HostEngine:
                 if not is_done:
                     self._abandon(request)
 
-    def save_kv(self, path: Path) -> int:
-        """Write the KV of the cached tokens; return their number."""
+    def save_kv(self, path: Path, documents: Sequence[str] = ()) -> int:
+        """Write the KV of the last prompt and its answer; return the number of its tokens.
+
+        `documents`: SHA-256 of each document whose text is in it, so that it can be purged. 0 where
+        it could not be written (a full disk): `kv_reason` says why.
+        """
         name = str(path.absolute())
-        return self._ask(lambda request: wire.SaveKv(request, name), wire.Count).n_tokens
+        return self._count(lambda request: wire.SaveKv(request, name, list(documents)))
 
     def load_kv(self, path: Path) -> int:
-        """Restore KV; return the number of cached tokens, 0 where the file does not fit."""
+        """Restore KV; return the number of cached tokens, 0 where the file does not fit.
+
+        `kv_reason` then says why; the next prompt is simply computed.
+        """
         name = str(path.absolute())
-        return self._ask(lambda request: wire.LoadKv(request, name), wire.Count).n_tokens
+        return self._count(lambda request: wire.LoadKv(request, name))
+
+    def _count(self, build: Callable[[int], wire.Message]) -> int:
+        reply = self._ask(build, wire.Count)
+        self.kv_reason = reply.reason
+        if reply.reason:
+            self._log(f"KV: {reply.reason}")
+        return reply.n_tokens
 
     def close(self) -> None:
         """Free the model. A closed engine is not used again."""

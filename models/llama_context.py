@@ -258,6 +258,25 @@ class LlamaContext:
         """Return the last position that a sequence holds; -1: it is empty."""
         return int(llama.llama_memory_seq_pos_max(self.memory, sequence))
 
+    # -- state ------------------------------------------------------------------------------------
+
+    def state(self, sequence: int) -> npt.NDArray[np.uint8]:
+        """Return the KV of a sequence as llama.cpp writes it; empty where it cannot."""
+        size = int(llama.llama_state_seq_get_size(self._context, sequence))
+        buffer = np.empty(size, np.uint8)
+        pointer = buffer.ctypes.data_as(ctypes.POINTER(ctypes.c_uint8))
+        n = int(llama.llama_state_seq_get_data(self._context, pointer, size, sequence))
+        return buffer[:n]
+
+    def set_state(self, sequence: int, state: npt.NDArray[np.uint8]) -> bool:
+        """Replace the KV of a sequence. `state` must be trusted: llama.cpp aborts on some bytes."""
+        llama.llama_memory_seq_rm(self.memory, sequence, -1, -1)
+        pointer = state.ctypes.data_as(ctypes.POINTER(ctypes.c_uint8))
+        n = int(llama.llama_state_seq_set_data(self._context, pointer, state.nbytes, sequence))
+        if n != state.nbytes:
+            llama.llama_memory_seq_rm(self.memory, sequence, -1, -1)
+        return n == state.nbytes
+
 
 class _Batch:
     """Buffers of a llama_batch, made once. All tokens of a batch belong to one sequence."""

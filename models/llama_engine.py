@@ -17,10 +17,13 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+import numpy.typing as npt
 
 from docqa.errors import ContextOverflow, ModelRefused
 from docqa.protocols import Piece, Prefill, Sampling, Stop
+from models.kv_ram import ParkedKv
 from models.llama_context import Floats, LlamaContext
+from models.prefix import shared_prefix
 from models.sampling import Sampler
 
 NO_ROOM, ABORTED = 1, 2
@@ -47,6 +50,14 @@ class LlamaEngine:
         self.context = context
         self._conversations = [Conversation(i) for i in range(context.settings.n_sequences)]
         self._clock = 0
+        self._parked = ParkedKv(context.settings.kv_ram_bytes)
+        self._bytes_per_token = 0.0  # of a saved state; known once one was made
+        self.last: Conversation | None = None  # the conversation of the last request
+
+    @property
+    def n_parked_bytes(self) -> int:
+        """KV kept in RAM outside the context."""
+        return self._parked.n_bytes
 
     @property
     def n_cached(self) -> int:
@@ -122,24 +133,81 @@ class LlamaEngine:
         At least the last token of the prompt is left to compute, for its logits.
         """
         prompt = array("i", tokens)
-        best = max(self._conversations, key=lambda c: (shared_prefix(c.tokens, prompt), -c.used_at))
+        found = {c.sequence: shared_prefix(c.tokens, prompt) for c in self._conversations}
+        best = max(self._conversations, key=lambda c: (self._usable(c, found), -c.used_at))
+        n_shared = min(self._usable(best, found), len(prompt) - 1)
+        best = self._unparked(prompt, n_shared) or best
         n_shared = min(shared_prefix(best.tokens, prompt), len(prompt) - 1)
         if n_shared == 0:
-            best = min(self._conversations, key=lambda c: (len(c.tokens) > 0, c.used_at))
+            best = self._oldest()
         elif len(best.tokens) - n_shared >= FORK_WORTH_TOKENS and not self.context.is_recurrent:
             best = self._forked(best, n_shared)
-        self._clock += 1
-        best.used_at = self._clock
+        self._use(best)
         n_shared = self._cut(best, n_shared)
         self._make_room(best, len(prompt) - n_shared)
         return best, n_shared
 
+    def _usable(self, conversation: Conversation, shared: dict[int, int]) -> int:
+        """Return how many tokens a conversation can give: a recurrent state all or nothing."""
+        n = shared[conversation.sequence]
+        return 0 if self.context.is_recurrent and n < len(conversation.tokens) else n
+
+    def _use(self, conversation: Conversation) -> None:
+        self._clock += 1
+        conversation.used_at = self._clock
+        self.last = conversation
+
+    def _oldest(self, but: Conversation | None = None) -> Conversation:
+        """Return an empty conversation, or the least recently used one, parked in RAM."""
+        others = [c for c in self._conversations if c is not but] or self._conversations
+        oldest = min(others, key=lambda c: (len(c.tokens) > 0, c.used_at))
+        self._park(oldest)
+        return oldest
+
+    def _park(self, conversation: Conversation) -> None:
+        """Keep the KV of a conversation in RAM before it goes."""
+
+        def state() -> npt.NDArray[np.uint8]:
+            found = self.context.state(conversation.sequence)
+            self._bytes_per_token = found.nbytes / len(conversation.tokens)
+            return found
+
+        self._parked.park(conversation.tokens, self._bytes_per_token, state)
+
+    def _unparked(self, prompt: array[int], n_shared: int) -> Conversation | None:
+        """Bring back a conversation from RAM that shares clearly more with the prompt."""
+        entry, n = self._parked.best(prompt, whole=self.context.is_recurrent)
+        if entry is None or n < n_shared + FORK_WORTH_TOKENS:
+            return None
+        self._parked.take(entry)
+        return self.restore(entry.tokens, entry.state)
+
+    def restore(self, tokens: array[int], state: npt.NDArray[np.uint8]) -> Conversation | None:
+        """Put saved KV back into the context; None where llama.cpp refuses it."""
+        if len(tokens) >= self.context.n_context:
+            return None
+        target = self._oldest()
+        self._cut(target, 0)
+        self._make_room(target, len(tokens))
+        if not self.context.set_state(target.sequence, state):
+            return None
+        target.tokens = tokens[:]
+        self._use(target)
+        return target
+
+    def cached(self, tokens: array[int]) -> Conversation | None:
+        """Return a conversation that begins with `tokens`."""
+        for conversation in self._conversations:
+            if shared_prefix(conversation.tokens, tokens) == len(tokens):
+                return conversation
+        return None
+
     def _forked(self, source: Conversation, n_shared: int) -> Conversation:
         """Return the least recently used other conversation, sharing the prefix of `source`."""
-        others = [c for c in self._conversations if c is not source]
-        if not others:
+        if len(self._conversations) == 1:
+            self._park(source)
             return source
-        target = min(others, key=lambda c: (len(c.tokens) > 0, c.used_at))
+        target = self._oldest(but=source)
         self.context.fork(source.sequence, target.sequence, n_shared)
         target.tokens = source.tokens[:n_shared]
         return target
@@ -161,6 +229,7 @@ class LlamaEngine:
             if self._n_cells() + n_needed <= self.context.n_context:
                 return
             if conversation is not keep and conversation.tokens:
+                self._park(conversation)
                 self._cut(conversation, 0)
 
     def _n_cells(self) -> int:
@@ -304,11 +373,3 @@ def _overlap(text: str, stop: str) -> int:
         if text.endswith(stop[:n]):
             return n
     return 0
-
-
-def shared_prefix(left: array[int], right: array[int]) -> int:
-    """Return the length of the longest common prefix."""
-    n = min(len(left), len(right))
-    differs = np.frombuffer(left, np.int32)[:n] != np.frombuffer(right, np.int32)[:n]
-    first = int(differs.argmax()) if n else 0
-    return first if n and differs[first] else n

@@ -58,4 +58,5 @@ class LoadSettings(msgspec.Struct, frozen=True, kw_only=True):
     n_threads: int = 1
     n_gpu_layers: int = -1
     n_sequences: int = 4  # conversations whose KV is kept side by side
+    kv_ram_bytes: int = 512 << 20  # of KV kept in RAM when a conversation leaves the context
     rope: RopeSettings = RopeSettings()

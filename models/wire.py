@@ -77,6 +77,7 @@ class SaveKv(Message, frozen=True):
 
     id: int
     path: str
+    documents: list[str]  # SHA-256 of each document whose text the prompt holds
 
 
 class LoadKv(Message, frozen=True):
@@ -173,10 +174,11 @@ class Stopped(Message, frozen=True):
 
 
 class Count(Message, frozen=True):
-    """The tokens whose KV was written or restored."""
+    """The tokens whose KV was written or restored; where it is 0, why."""
 
     id: int
     n_tokens: int
+    reason: str = ""
 
 
 class Status(Message, frozen=True):
@@ -190,6 +192,7 @@ class Status(Message, frozen=True):
     uptime_s: float
     idle_s: float
     n_cached_tokens: int
+    n_parked_bytes: int
 
 
 class Failed(Message, frozen=True):

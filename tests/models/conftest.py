@@ -14,13 +14,25 @@ from models.model_file import ModelFile, read_model
 from tests.models.tiny import FAMILIES, write_model
 
 
+@pytest.fixture(scope="session", autouse=True)
+def own_folders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """The key of saved KV, hashes and sockets of a test run are its own."""
+    root = tmp_path_factory.mktemp("u")
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("DATA", "CACHE", "RUNTIME"):
+            variable = "XDG_RUNTIME_DIR" if name == "RUNTIME" else f"XDG_{name}_HOME"
+            patch.setenv(variable, str(root / name.lower()))
+            (root / name.lower()).mkdir(mode=0o700)
+        yield
+
+
 @pytest.fixture(scope="session")
 def default_model() -> ModelFile:
     return read_model(resolve(DEFAULT_MODEL))
 
 
 @pytest.fixture(scope="session")
-def default_engine() -> Iterator[HostEngine]:
+def default_engine(own_folders: None) -> Iterator[HostEngine]:
     with open_engine(ModelConfig(n_threads=1, context_length=4096, adapter="none")) as engine:
         yield engine
 

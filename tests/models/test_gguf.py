@@ -147,7 +147,7 @@ def test_truncated_anywhere_is_refused(tmp_path: Path, tiny_models: dict[str, Pa
     path = tmp_path / "short.gguf"
     for size in [*range(0, len(whole), 24_989), len(whole) - 1]:
         path.write_bytes(whole[:size])
-        with pytest.raises(ModelRefused, match="truncated|not a GGUF"):
+        with pytest.raises(ModelRefused, match=r"truncated|not a GGUF"):
             read_model(path)
 
 

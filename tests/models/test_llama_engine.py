@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from docqa.errors import ContextOverflow, ModelRefused
 from docqa.protocols import Piece, Prefill, Sampling, Stop
 from models.llama_context import LlamaContext, LogTail
-from models.llama_engine import HeldText, LlamaEngine, shared_prefix
+from models.llama_engine import HeldText, LlamaEngine
+from models.prefix import shared_prefix
 from models.sampling import nucleus_draw
 from models.settings import LoadSettings
 

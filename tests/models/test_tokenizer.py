@@ -1,4 +1,4 @@
-"""Our token ids against llama.cpp's own, on text that real files hold and on text none does."""
+"""Our token ids against llama.cpp's own, on text of real files and of none."""
 
 from __future__ import annotations
 
