@@ -395,8 +395,12 @@ def _passage_texts(
 
 
 def _live_ids(connection: sqlite3.Connection, scope: Scope) -> list[int]:
-    rows = connection.execute(f"SELECT doc_id FROM documents WHERE life = {LIVE} ORDER BY doc_id")
-    return [i for (i,) in rows if scope.doc_ids is None or i in scope.doc_ids]
+    query = f"SELECT doc_id FROM documents WHERE life = {LIVE} "
+    values: tuple[str, ...] = ()
+    if scope.doc_ids is not None:  # by key: an index is fed one document at a time
+        query += "AND doc_id IN (SELECT value FROM json_each(?)) "
+        values = (json.dumps(sorted(scope.doc_ids)),)
+    return [doc_id for (doc_id,) in connection.execute(query + "ORDER BY doc_id", values)]
 
 
 def _ordinal_at(connection: sqlite3.Connection, doc_id: int, offset: int) -> int:
