@@ -302,7 +302,7 @@ class _Packer:
         self.n_cut_lines += 1
         line, time, shape = found.lines[i], found.times[i], found.shapes[i]
         if time is not MISS:
-            self._time = None if time is None else self._reader.exact_time(line[:MAX_RECORD_CHARS])
+            self._time = time and self._reader.exact_time(line[:MAX_RECORD_CHARS], time)
             self._level = shape.level
         self._long_template = f"{self._title}\n{template_of(shape)}".strip()
 
@@ -327,10 +327,10 @@ class _Packer:
         carried = self._time if times[0] is MISS else None
         ends = [] if carried is None else [carried]
         if known:
-            first = times.index(min(known))
-            last = len(times) - 1 - times[::-1].index(max(known))
-            exact = [self._reader.exact_time(lines[i]) for i in (first, last)]
-            ends += [time for time in exact if time is not None]
+            low, high = min(known), max(known)
+            first, last = times.index(low), len(times) - 1 - times[::-1].index(high)
+            ends.append(self._reader.exact_time(lines[first], low))
+            ends.append(self._reader.exact_time(lines[last], high))
             self._time = known[-1]
         return (min(ends), max(ends)) if ends else (None, None)
 

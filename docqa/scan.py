@@ -10,7 +10,7 @@ word. The first reading that matches anything is the answer's, and the answer sa
 from __future__ import annotations
 
 import re
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -25,7 +25,7 @@ from docqa.scan_intent import Operation, ScanQuery, Term
 from docqa.types import Chunk, Scope
 
 MAX_KEPT = 1_000
-"""Matches kept with their text; counts and the last match are exact beyond."""
+"""Matches kept with their text, from the beginning and from the end; counts are exact beyond."""
 
 _BUCKET_FORMAT = {"minute": "%Y-%m-%d %H:%M", "hour": "%Y-%m-%d %H:00", "day": "%Y-%m-%d"}
 _MAX_BUCKETS = 100_000
@@ -68,6 +68,7 @@ class Tally:
     n_records: int = 0
     n_lines: int = 0
     matches: list[ScanMatch] = field(default_factory=list)
+    tail: deque[ScanMatch] = field(default_factory=lambda: deque(maxlen=MAX_KEPT))
     first: ScanMatch | None = None  # in time; without times, in order
     last: ScanMatch | None = None
     per_document: Counter[int] = field(default_factory=Counter)
@@ -300,6 +301,11 @@ class _Record:
     level: str | None
     reader: RecordReader  # reads the fraction of the time, for what is shown
 
+    @property
+    def low(self) -> str:
+        """The whole record in lower case."""
+        return "\n".join(self.lines).lower()
+
 
 class _DocumentReader:
     """Cuts chunks into records with the header formats of their document."""
@@ -357,6 +363,9 @@ def _match(reading: Reading, record: _Record, tally: Tally, query: ScanQuery) ->
     if reading.levels and record.level not in reading.levels:
         return
     patterns = reading.patterns
+    low = record.low
+    if not all(literal in low for literal in reading.literals):
+        return
     if not patterns:
         hits = [0]
     elif reading.is_by_line:
@@ -375,6 +384,7 @@ def _match(reading: Reading, record: _Record, tally: Tally, query: ScanQuery) ->
     match = _match_of(record, hits[0])
     if len(tally.matches) < MAX_KEPT:
         tally.matches.append(match)
+    tally.tail.append(match)
     if tally.first is None or _time_key(match) < _time_key(tally.first):
         tally.first = match
     if tally.last is None or _time_key(match) >= _time_key(tally.last):
@@ -401,7 +411,7 @@ def _match_of(record: _Record, i: int) -> ScanMatch:
         char_start=start,
         char_end=start + len(text),
         head_start=record.start,
-        time=record.reader.exact_time(record.lines[0]) or record.time,
+        time=record.time and record.reader.exact_time(record.lines[0], record.time),
         level=record.level,
     )
 

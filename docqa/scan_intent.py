@@ -132,8 +132,8 @@ _NUMBER = re.compile(
     r"\b(?:last|latest|first|top) (\d{1,3})\b|^\W*(?:list|show)(?: me)?(?: the)? (\d{1,3})\b", re.I
 )
 _STATUS = re.compile(
-    r"\b(?:http )?(?:status )?(?:code )?([1-5]\d\d)s?(?: (?:responses?|errors?|status(?:es)?|codes?|"
-    r"requests?|answers?|replies))+\b|\b(?:http|status)(?: code)? ([1-5]\d\d)\b",
+    r"\b(?:http )?(?:status )?(?:code )?([1-5]\d\d)s?(?: (?:responses?|errors?|status(?:es)?|"
+    r"codes?|requests?|answers?|replies))+\b|\b(?:http|status)(?: code)? ([1-5]\d\d)\b",
     re.I,
 )
 _FILE = re.compile(

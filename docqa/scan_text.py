@@ -97,7 +97,7 @@ class _Writer:
         if query.operation is Operation.WHEN:
             wanted = 10
         takes_last = query.operation is Operation.LIST and "last" in query.question.lower()
-        shown = tally.matches[-wanted:] if takes_last else tally.matches[:wanted]
+        shown = list(tally.tail)[-wanted:] if takes_last else tally.matches[:wanted]
         parts = [self._shown(match) for match in shown]
         rest = tally.n_records - len(shown)
         if rest > 0 and not takes_last and tally.last is not None and tally.last not in shown:

@@ -29,6 +29,7 @@ _UPPER = re.compile(
 )
 _BEFORE = frozenset(" \t[]|:<(\"'=.>-,*")
 _WORDS = "|".join(sorted((w for w in _LEVEL if len(w) > 2), key=len, reverse=True))
+_PLAIN = "trace|debug\\d?|info|notice|warn|warning|err|error|fatal|crit|critical"
 _KEYED = re.compile(
     r"(?:(?<=[\s{,\"'\[(])|^)(?:log\.?level|level|lvl|severity(?:text)?|levelname|priority)"
     r"[\"']?\s*[=:]\s*[\"']?([a-z]+\d?|\d+)(?![\w.])",
@@ -37,7 +38,8 @@ _KEYED = re.compile(
 _JSON_LETTER = re.compile(r'"s":\s*"([DIWEF]\d?)"')  # MongoDB
 _BRACKETED = re.compile(rf"[\[(<](?:[\w.-]+:)?({_WORDS})[\])>]", re.I)  # [error], [core:error]
 _FIRST = re.compile(  # `info vpxd[1]`, `\terror\tqueue`, `host prog[12]: error: text`
-    rf"[\s\]|,:-]{{0,4}}(?:({_WORDS})(?=[\s:|,\]]))|[^:\n]{{0,80}}:\s({_WORDS}):\s", re.I
+    rf"[\s\]|,:-]{{0,4}}({_WORDS})(?=[:|,\]])|[\s\]|,:-]{{0,4}}({_PLAIN})(?=\s)|[^:\n]{{0,80}}:\s({_WORDS}):\s",
+    re.I,
 )
 _COLUMN = re.compile(r"[\t,;|]\"?(Information|Warning|Error|Critical|Verbose)\"?[\t,;|]")
 _LETTER = re.compile(r"\s+(?:[0-9A-Fa-f]+\s+){0,2}([VTDIWEFC])(?:\s\S*[.:/\[]|[/|])")
@@ -88,7 +90,7 @@ def _word_level(line: str, start: int) -> str | None:
     after = _after_time(line, start)
     found = _FIRST.match(line, after, end)
     if found:
-        return normalise(found.group(1) or found.group(2))
+        return normalise(found.group(1) or found.group(2) or found.group(3))
     found = _LETTER.match(line, after, end)
     return normalise(found.group(1)) if found else None
 

@@ -20,11 +20,13 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
 
 from docqa.parse.encoding import decode, detect_encoding
 from docqa.parse.levels import SEVERE, find_level
 from docqa.parse.log_format import (
+    LOST_LINES,
     MISS,
     SAMPLE_LINES,
     HeaderReader,
@@ -32,6 +34,7 @@ from docqa.parse.log_format import (
     Miss,
     continues,
     find_formats,
+    header_end,
 )
 from docqa.parse.stream import TextStream
 from docqa.parse.timestamps import YearClock, fraction_after
@@ -104,7 +107,24 @@ class RecordReader:
     def read(self, lines: list[str]) -> Lines:
         """Return time and shape of each line; lines have to come in the file's order.
 
-        The loop that every line of a 2 GB log passes: what has been seen before is looked up.
+        Where many lines begin no record, they are looked at for a format not seen so far.
+        """
+        found = self._read(lines)
+        if len(lines) >= LOST_LINES:
+            pairs = zip(reversed(found.times), reversed(lines), strict=True)
+            lost = (line for time, line in pairs if time is MISS and not continues(line))
+            missed = list(islice(lost, LOST_LINES))
+            if not self.headers.formats:
+                missed = lines[-LOST_LINES:]
+            if len(missed) >= LOST_LINES and self.headers.reconsider(missed[::-1]):
+                self._shapes.clear()
+                return self._read(lines)
+        return found
+
+    def _read(self, lines: list[str]) -> Lines:
+        """Read lines with the formats known so far: the loop that every line of a log passes.
+
+        What has been seen before is looked up; `_read_line` reads the rest.
         """
         found = Lines(lines, [], [], [])
         if not lines:
@@ -148,7 +168,7 @@ class RecordReader:
         if shape is None or not shape.is_head:
             shape = self._new_head(line, key, match)
         if shape.variants is not None:
-            shape = _variant(shape, line, match.end(1) if match else 0)
+            shape = _variant(shape, line, header_end(match) if match else 0)
         return time, shape
 
     def _note_gap(self, time: float | None, found: Lines) -> None:
@@ -158,15 +178,16 @@ class RecordReader:
                 found.gaps.append(len(found.times))
             self._last_time = time
 
-    def exact_time(self, line: str) -> float | None:
-        """Return the time of a header line with its fraction of a second."""
-        head = self.headers.read(line)
-        if head is MISS or head[0] is None:
-            return None
-        return head[0] + fraction_after(line, head[1])
+    def exact_time(self, line: str, time: float) -> float:
+        """Return the time of a header line, known to the second, with its fraction."""
+        for found in self.headers.formats:
+            match = found.finder(line)
+            if match is not None:
+                return time + fraction_after(line, header_end(match))
+        return time
 
     def _new_head(self, line: str, key: bytes, match: re.Match[str] | None) -> Shape:
-        end = match.end(1) if match else 0
+        end = header_end(match) if match else 0
         level = find_level(line, end)
         shape = Shape(level, True, level in SEVERE, _without_time(line, match))
         if _OWN_LEVEL.match(line) or _LETTER_LEVEL.search(line, end, end + 60):
@@ -295,7 +316,7 @@ def parse_log(path: Path, options: ParseOptions) -> Iterator[ParseItem]:
                     record = _Record(n_lines, time=record.time, level=record.level)
                 if time is not MISS and not is_same_line:
                     record.level = found.shapes[i].level
-                    record.time = None if time is None else reader.exact_time(line)
+                    record.time = None if time is None else reader.exact_time(line, time)
                 n_cut += len(line) >= MAX_RECORD_CHARS and not is_same_line
                 if is_same_line:
                     yield from record.blocks()

@@ -3,7 +3,7 @@
 A `LineFormat` is a time format together with where it stands: at the beginning of the line
 (anchored, behind brackets, a level word or a container's name), behind a key of JSON or logfmt, or
 somewhere near the beginning (access logs). `HeaderReader` tries the file's formats with the one
-that matched last in front, and looks at the lines again when none has matched for a while.
+that matched last in front, and looks again at lines that none has matched.
 """
 
 from __future__ import annotations
@@ -14,7 +14,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-from docqa.parse.timestamps import FORMATS, FRACTION_AT, Groups, TimeFormat, YearClock, read_groups
+from docqa.parse.timestamps import (
+    DAY_S,
+    FORMATS,
+    FRACTION_AT,
+    Groups,
+    TimeFormat,
+    YearClock,
+    read_groups,
+)
 
 SAMPLE_LINES = 400
 _NEAR = r"^.{0,200}?"
@@ -23,7 +31,8 @@ _NO_COLUMNS = (0, 0, 0)
 _MAX_COLUMN = 48
 _ZONE_CHARS = 7  # ` +02:00`
 _DIGITS = "0123456789"
-_LOST_LINES = 256  # so many lines in a row without a header: look at them afresh
+LOST_LINES = 256  # so many lines without a header in a batch: look at them afresh
+_MAX_SIMPLE_GROUPS = 2  # the time to its seconds, and the zone
 
 _LEVEL_WORD = r"(?:[A-Za-z]{4,9}|[A-Z])"
 _PREFIX = (
@@ -88,8 +97,9 @@ class HeaderReader:
         self.columns = _NO_COLUMNS  # `line[:columns[0]] + line[columns[1]:columns[2]]` is the key
         self.by_column: dict[str, float] = {}
         self._year = clock.year
-        self._lost: list[str] = []
-        self._patience = _LOST_LINES
+        self._day = 0.0
+        self._patience = 1
+        self._n_asked = 0
 
     def resume(self, time: float) -> None:
         """Go on reading at a place with this time: what is between is not read."""
@@ -109,19 +119,16 @@ class HeaderReader:
                 self.formats.insert(0, self.formats.pop(place))
                 self.columns = _NO_COLUMNS
                 self.version += 1
-            if self._lost:
-                self._lost.clear()
             time = self._time_of(found, match.groups())
             if time is not None:
                 self._note_columns(line, match, time)
             return time, match
-        self._note_lost(line)
         return None
 
     def read(self, line: str) -> tuple[float | None, int] | Miss:
         """Return (time or None, offset behind the seconds) of a header line, or MISS."""
         head = self.find(line)
-        return MISS if head is None else (head[0], head[1].end(1))
+        return MISS if head is None else (head[0], header_end(head[1]))
 
     def _time_of(self, found: LineFormat, groups: Groups) -> float | None:
         """Return the time of a header's groups, remembered by second."""
@@ -135,6 +142,10 @@ class HeaderReader:
             self.by_column = {}
             self.version += 1
             memo = self._memos[found]
+        if not found.time.has_year and time is not None and time // DAY_S != self._day:
+            self._day = time // DAY_S  # the same text a year later is another time
+            memo.clear()
+            self.by_column.clear()
         if len(memo) >= _MAX_MEMO:
             memo.clear()
         memo[groups] = time
@@ -142,7 +153,7 @@ class HeaderReader:
 
     def _note_columns(self, line: str, match: re.Match[str], time: float) -> None:
         """Remember a time under its columns. The columns are those of the format's first match."""
-        if match.start() or match.start(1) > _MAX_COLUMN or match.re.groups > 2:
+        if match.start() or match.start(1) > _MAX_COLUMN or match.re.groups > _MAX_SIMPLE_GROUPS:
             return
         if self.columns is _NO_COLUMNS:
             fraction = FRACTION_AT.match(line, match.end(1))
@@ -157,18 +168,26 @@ class HeaderReader:
             self.by_column.clear()
         self.by_column[line[:end] + line[zone:zone_end]] = time
 
-    def _note_lost(self, line: str) -> None:
-        if not line or line[0] in " \t":
-            return
-        self._lost.append(line)
-        if len(self._lost) >= self._patience:
-            self._patience *= 2  # files without times must not pay for this again and again
-            del self._lost[:-_LOST_LINES]
-            known = {f.name for f in self.formats}
-            added = [f for f in find_formats(self._lost) if f.name not in known]
-            self.formats += added
-            self.version += bool(added)
-            self._lost = []
+    def reconsider(self, lost: Sequence[str]) -> bool:
+        """Look at lines that no format has matched for more formats; return whether there are.
+
+        Asked for again and again by a file without times, it looks ever more rarely.
+        """
+        self._n_asked += 1
+        if self._n_asked < self._patience:
+            return False
+        self._n_asked, self._patience = 0, self._patience * 2
+        known = {found.name for found in self.formats}
+        added = [found for found in find_formats(lost) if found.name not in known]
+        self.formats[:0] = added
+        self.columns = _NO_COLUMNS if added else self.columns
+        self.version += bool(added)
+        return bool(added)
+
+
+def header_end(match: re.Match[str]) -> int:
+    """Return where the time ends: behind its seconds, or behind all of it in loose formats."""
+    return match.end(1) if match.re.groups <= _MAX_SIMPLE_GROUPS else match.end()
 
 
 def find_formats(sample: Sequence[str]) -> list[LineFormat]:

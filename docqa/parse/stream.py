@@ -19,8 +19,8 @@ import lzma
 import re
 import zlib
 from collections.abc import Iterator
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO, cast
 
 from docqa.errors import UnreadableFile, UnsupportedFile
 from docqa.parse.encoding import SAMPLE_BYTES, decode, detect_encoding, is_binary
@@ -35,6 +35,9 @@ _PACKED = ((b"\x1f\x8b", "gzip"), (b"BZh", "bzip2"), (b"\xfd7zXZ\x00", "xz"))
 _ANSI = re.compile(
     "\x1b(?:\\[[0-9;?]*[ -/]*[@-~]|\\][^\x07\x1b\n]{0,200}(?:\x07|\x1b\\\\)|[@-Z\\\\^_])"
 )
+
+
+_Readable = BufferedReader | gzip.GzipFile | bz2.BZ2File | lzma.LZMAFile
 
 
 class TextStream:
@@ -52,8 +55,13 @@ class TextStream:
         self.n_lines = 0  # of the blocks yielded so far, an unfinished last one included
         self._n_nul = 0
         self._damage: str | None = None
+        self._raw: BufferedReader
         self._file = self._open()
-        self._head = self._first_bytes()
+        try:
+            self._head = self._first_bytes()
+        except BaseException:
+            self.close()
+            raise
         found = detect_encoding(self._head[:SAMPLE_BYTES])
         self.encoding = found.name
         self._head = self._head[found.bom_bytes :]
@@ -61,6 +69,7 @@ class TextStream:
     def close(self) -> None:
         """Close the file; reading on is an error."""
         self._file.close()
+        self._raw.close()  # the unpackers leave it open
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -142,9 +151,9 @@ class TextStream:
                 "unpack it yourself if it is really a log",
             )
 
-    def _open(self) -> BinaryIO:
+    def _open(self) -> _Readable:
         try:
-            raw = self.path.open("rb")
+            raw = self._raw = self.path.open("rb")
             head = raw.read(6)
             raw.seek(0)
         except OSError as error:
@@ -156,27 +165,31 @@ class TextStream:
             if head.startswith(magic):
                 self.packed = name
         if self.packed == "gzip":
-            return cast(BinaryIO, gzip.GzipFile(fileobj=raw))
+            return gzip.GzipFile(fileobj=raw)
         if self.packed == "bzip2":
-            return cast(BinaryIO, bz2.BZ2File(raw))
+            return bz2.BZ2File(raw)
         if self.packed == "xz":
-            return cast(BinaryIO, lzma.LZMAFile(raw))
+            return lzma.LZMAFile(raw)
         return raw
 
     def _read(self, n_bytes: int) -> bytes:
-        """Read, or what is left of damaged packed data: logs are cut off while they rotate."""
+        """Read; of damaged packed data what is left of it: logs are cut off while they rotate."""
+        parts: list[bytes] = []
+        n_left = n_bytes
         try:
-            return self._file.read(n_bytes)
+            while n_left > 0 and not self._damage:
+                part = self._file.read1(n_left)  # little at a time: an error loses what was asked
+                if not part:
+                    break
+                parts.append(part)
+                n_left -= len(part)
         except (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile):
-            self._damage = (
-                f"the {self.packed} data is damaged or ends early; what could be was read"
-            )
-            return b""
+            self._damage = f"the {self.packed} data is damaged or ends early; the rest was read"
         except OSError as error:
-            if self.packed == "bzip2" and error.errno is None:
-                self._damage = "the bzip2 data is damaged; what could be was read"
-                return b""
-            raise UnreadableFile(self.path, error.strerror or str(error)) from error
+            if self.packed != "bzip2" or error.errno is not None:
+                raise UnreadableFile(self.path, error.strerror or str(error)) from error
+            self._damage = "the bzip2 data is damaged; what could be was read"
+        return b"".join(parts)
 
     def _first_bytes(self) -> bytes:
         """Return the first bytes that say anything, at least a sample's worth if there are."""
@@ -189,12 +202,10 @@ class TextStream:
             if len(head) >= SAMPLE_BYTES:
                 break
         if not head:
-            self.close()
             reason = self._damage or "the file holds nothing but zero bytes"
             raise UnreadableFile(self.path, reason)
         sample = head.lstrip(b"\0") if self._n_nul else head
         if is_binary(sample[:SAMPLE_BYTES]):
-            self.close()
             raise UnsupportedFile(self.path, "binary data, not text")
         return head
 
