@@ -5,7 +5,6 @@ The thresholds are the project's own promises: the expected page or line is in t
 and 60 % of the unanswerable ones are refused.
 """
 
-import itertools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -25,6 +24,18 @@ ROOT = Path(__file__).parents[2]
 SAMPLES = ROOT / "sample_docs"
 SHARED = ROOT.parent / "shared" / "data"
 EVIDENCE, RIGHT, REFUSED = 0.95, 0.80, 0.60
+FEW_KINDS = (
+    "fact",
+    "table",
+    "two-model",
+    "page-break",
+    "two-column",
+    "log-first",
+    "log-count",
+    "log-cause",
+    "wrong-model",
+    "absent",
+)
 
 
 def synced(workspace: Workspace, paths: Sequence[Path]) -> dict[str, FileReport]:
@@ -62,21 +73,22 @@ def hold(figures: AnswerFigures, *, evidence: float, right: float, refused: floa
     assert means["rightly_refused"].value >= refused, report
 
 
+@pytest.mark.timeout(1200)
 def test_the_right_place_is_found(sample: tuple[Workspace, list[Question]]) -> None:
     workspace, questions = sample
-    # Scanned questions ("how many", "first") are not answered by ranking.
-    ranked = [q for q in questions if not q.kind.startswith("log-")]
-    means = run_retrieval(workspace, ranked).means()
+    # "How many" and "first" of a log are scanned, not ranked.
+    ranked = [q for q in questions if not (q.is_unanswerable or q.kind.startswith("log-"))]
+    means = run_retrieval(workspace, ranked[::4]).means()
     assert means["recall@10"].value >= EVIDENCE
     assert means["mrr"].value >= 0.7
 
 
+@pytest.mark.timeout(1200)
 def test_one_question_of_each_kind(sample: tuple[Workspace, list[Question]]) -> None:
     workspace, questions = sample
-    by_kind = itertools.groupby(sorted(questions, key=lambda q: (q.kind, q.id)), lambda q: q.kind)
-    few = [next(group) for _, group in by_kind]
-    # A dozen questions: looser bounds than for all of them.
-    hold(run_answers(workspace, few), evidence=0.8, right=0.6, refused=0.5)
+    few = [next(q for q in questions if q.kind == kind) for kind in FEW_KINDS]
+    # Ten questions: looser bounds than for all of them.
+    hold(run_answers(workspace, few), evidence=0.85, right=0.6, refused=0.5)
 
 
 @pytest.mark.slow
