@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from docqa.parse.pdf_page import Line
-from docqa.parse.pdf_tables import Table, rows_by_baseline
+from docqa.parse.pdf_page import Line, rows_by_baseline
+from docqa.parse.pdf_tables import Table
 
 Item = Line | Table
 _BIN = 3.0  # points: the resolution at which gutters are looked for

@@ -11,10 +11,9 @@ from collections import defaultdict
 from collections.abc import Sequence
 from statistics import median
 
-from docqa.parse.pdf_page import Line, PageText
-from docqa.parse.pdf_tables import rows_by_baseline
+from docqa.parse.pdf_page import Line, PageText, rows_by_baseline
 
-_ZONE = 0.13  # of the page height, at each edge
+_ZONE = 0.11  # of the page height, at each edge
 _LARGE = 1.25  # times the size of the page's text
 _MAX_ROWS = 5  # looked at from each edge
 _ROMAN = re.compile(r"\b[ivxlc]+\b")
@@ -59,7 +58,11 @@ class Furniture:
                 drop.pop()
             for row, is_furniture in zip(rows, drop, strict=False):
                 dropped.update(id(line) for line in row if is_furniture)
-        return [line for line in page.lines if id(line) not in dropped]
+        kept = [line for line in page.lines if id(line) not in dropped]
+        if kept:
+            return kept
+        # Nothing but furniture: the only words of the page are worth more than tidiness.
+        return [line for line in page.lines if not _is_number([line], page, label)]
 
     def _repeats(self, row: list[Line], number: int) -> bool:
         return any(self._piece_repeats(piece, number) for piece in _pieces(row))

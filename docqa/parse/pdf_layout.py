@@ -9,9 +9,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 
+from docqa.parse.pdf_aligned import find_aligned
 from docqa.parse.pdf_columns import Item, in_reading_order, sorted_rows
-from docqa.parse.pdf_page import Line, PageText
-from docqa.parse.pdf_tables import Table, find_aligned, find_ruled, rows_by_baseline
+from docqa.parse.pdf_page import Line, PageText, rows_by_baseline
+from docqa.parse.pdf_tables import Table, find_ruled
 from docqa.parse.pdf_words import Vocabulary, is_finished, may_continue
 from docqa.types import BlockKind
 

