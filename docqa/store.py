@@ -74,7 +74,7 @@ class Store:
         return [document_of(row, pending.get(row[0], 0)) for row in rows]
 
     def document(self, key: int | str | Path) -> Document | None:
-        """Return the document of an id or an absolute path; None where there is none."""
+        """Return the document of an id or an absolute path, or None; `n_pending` is not counted."""
         column, value = ("doc_id", key) if isinstance(key, int) else ("path", path_bytes(str(key)))
         with self.db.read() as connection:
             row = connection.execute(
