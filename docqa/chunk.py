@@ -12,7 +12,7 @@ a table that began in an earlier chunk, then the text. It holds at most `max_tok
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
@@ -148,7 +148,8 @@ class _Chunker:
         self._position = 0
         self._ordinal = 0
         self._budgets: dict[tuple[str, ...], int] = {}
-        self._made: list[Chunk] = []
+        self._prefixes: dict[tuple[str, ...], str] = {}
+        self._made: list[tuple[_Draft, str]] = []
 
     def add(self, blocks: Sequence[Block]) -> Iterator[Chunk]:
         """Yield the chunks that `blocks` complete."""
@@ -234,7 +235,7 @@ class _Chunker:
         level = max(1, block.heading_level)
         while self._stack and self._stack[-1][0] >= level:
             self._stack.pop()
-        self._stack.append((level, " ".join(block.text.split())[:MAX_HEADING_CHARS].rstrip()))
+        self._stack.append((level, _one_line(block.text)))
         path = tuple(text for _, text in self._stack)
         if self._section.parts and not self._section.has_body:
             self._section.path = path  # a heading right under a heading: one chunk
@@ -330,25 +331,34 @@ class _Chunker:
         section.n_chars -= sum(part.n_chars for part in taken)
         text, breaks, first = _joined(taken)
         start = taken[0].source.base + taken[0].start
-        locator = Locator(taken[0].source.block.locator.unit, first, first)
-        span = Span(0, start, start + len(text), locator)
-        kind = _main_kind(taken)
-        chunk = Chunk(0, span, self._ordinal, text, "", kind, section.path, breaks)
-        last = chunk.locate(0, len(text.rstrip()) or 1).last
-        span = replace(span, locator=replace(locator, last=max(first, last)))
         shown = {
-            " ".join(part.source.block.text.split())[:MAX_HEADING_CHARS].rstrip()
+            _one_line(part.source.block.text)
             for part in taken
             if part.source.block.kind is BlockKind.HEADING
         }
         above = tuple(heading for heading in section.path if heading not in shown)
         header = taken[0].source.header if taken[0].start > 0 else ""
         lines = (self._prefix(above), header, text.strip())
-        self._ordinal += 1
-        self._made.append(replace(chunk, span=span, embed_text="\n".join(filter(None, lines))))
+        draft = _Draft(
+            text,
+            start,
+            first,
+            breaks,
+            _main_kind(taken),
+            section.path,
+            taken[0].source.block.locator,
+        )
+        self._made.append((draft, "\n".join(filter(None, lines))))
 
     def _prefix(self, path: tuple[str, ...]) -> str:
         """Return title and headings, each once, the innermost kept when room is short."""
+        if path not in self._prefixes:
+            if len(self._prefixes) > 10_000:
+                self._prefixes.clear()
+            self._prefixes[path] = self._new_prefix(path)
+        return self._prefixes[path]
+
+    def _new_prefix(self, path: tuple[str, ...]) -> str:
         kept = [heading for heading in path if heading.casefold() != self._title.casefold()]
         line = " > ".join(kept)
         room = self._limit // 4
@@ -376,13 +386,50 @@ class _Chunker:
     def _counted(self) -> Iterator[Chunk]:
         """Yield the chunks that were made, with `n_tokens`; it never exceeds the limit."""
         made, self._made = self._made, []
-        counts = self._count([chunk.embed_text for chunk in made])
-        for chunk, n_tokens in zip(made, counts, strict=True):
+        counts = self._count([embed_text for _, embed_text in made])
+        for (draft, embed_text), n_tokens in zip(made, counts, strict=True):
             if n_tokens > self._limit:  # tokenizers whose counts do not add up at white space
-                shorter = self._shortened(chunk.embed_text, self._limit)
-                chunk = replace(chunk, embed_text=shorter)
-                (n_tokens,) = self._count([shorter])
-            yield replace(chunk, n_tokens=n_tokens)
+                embed_text = self._shortened(embed_text, self._limit)
+                (n_tokens,) = self._count([embed_text])
+            yield draft.chunk(self._ordinal, embed_text, n_tokens)
+            self._ordinal += 1
+
+
+@dataclass(frozen=True, slots=True)
+class _Draft:
+    """A chunk without its `embed_text`."""
+
+    text: str
+    start: int
+    first: int  # page or line
+    breaks: tuple[tuple[int, int], ...]
+    kind: BlockKind
+    headings: tuple[str, ...]
+    locator: Locator  # of its first block
+
+    def chunk(self, ordinal: int, embed_text: str, n_tokens: int) -> Chunk:
+        end = len(self.text.rstrip()) - 1  # the page or line of trailing blanks says nothing
+        marks = [(0, self.first), *(mark for mark in self.breaks if mark[0] <= end)]
+        offset, last = marks[-1]
+        if self.locator.unit == "line":
+            last += self.text.count("\n", offset, end)
+        locator = Locator(self.locator.unit, self.first, last)
+        span = Span(0, self.start, self.start + len(self.text), locator)
+        return Chunk(
+            chunk_id=0,
+            span=span,
+            ordinal=ordinal,
+            text=self.text,
+            embed_text=embed_text,
+            kind=self.kind,
+            headings=self.headings,
+            breaks=self.breaks,
+            n_tokens=n_tokens,
+        )
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())[:MAX_HEADING_CHARS].rstrip()
 
 
 _JOINTS = (sentence_ends, clause_ends, word_ends)

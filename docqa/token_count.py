@@ -43,18 +43,33 @@ class TokenCounter:
         if not self._by_word:
             return self._count(texts)
         pieces = [self._NOT_SPACE_TO_BERT.sub("", text).split() for text in texts]
+        totals = [self._total(words) for words in pieces]
+        unsure = [i for i, total in enumerate(totals) if total is None]
+        if unsure:
+            fresh = self._learn([pieces[i] for i in unsure])
+            for i in unsure:
+                totals[i] = self._total(pieces[i])
+            for word in fresh:
+                if len(word) > self._LONGEST_REMEMBERED_CHARS:
+                    del self._known[word]
+        return [total or 0 for total in totals]
+
+    def _total(self, words: Sequence[str]) -> int | None:
+        """Return the sum over `words`; None where one of them is not known yet."""
+        try:
+            return sum(map(self._known.__getitem__, words))
+        except KeyError:
+            return None
+
+    def _learn(self, pieces: Sequence[Sequence[str]]) -> list[str]:
+        """Count what is not known of `pieces`, and return it."""
         wanted: set[str] = set().union(*pieces)
         fresh = [word for word in wanted if word not in self._known]
         if len(self._known) + len(fresh) > self._limit:
             self._known.clear()
             fresh = list(wanted)
         self._known.update(zip(fresh, self._count(fresh), strict=True))
-        look_up = self._known.__getitem__
-        totals = [sum(map(look_up, words)) for words in pieces]
-        for word in fresh:
-            if len(word) > self._LONGEST_REMEMBERED_CHARS:
-                del self._known[word]
-        return totals
+        return fresh
 
     def _count(self, texts: Sequence[str]) -> list[int]:
         found = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
