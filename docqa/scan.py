@@ -30,6 +30,21 @@ MAX_KEPT = 1_000
 _BUCKET_FORMAT = {"minute": "%Y-%m-%d %H:%M", "hour": "%Y-%m-%d %H:00", "day": "%Y-%m-%d"}
 _MAX_BUCKETS = 100_000
 _ENDINGS = "(?:s|es|ed|d|ing|er|ers)?"
+_SOFT = frozenset(
+    [
+        "request",
+        "requests",
+        "hit",
+        "hits",
+        "visit",
+        "visits",
+        "call",
+        "calls",
+        "attempt",
+        "attempts",
+    ]
+)
+"""What an access log is made of and does not say: given up beside something definite."""
 _SUFFIX = re.compile(r"(?:ies|ing|ed|es|s|e)$")
 
 
@@ -107,6 +122,9 @@ def readings(query: ScanQuery) -> tuple[Reading, ...]:
             _reading(query.terms, False, True, query.levels, suffix),
             _reading(query.terms, False, False, query.levels, suffix),
         ]
+    hard = tuple(term for term in query.terms if term.is_exact or set(term.words) - _SOFT)
+    if len(hard) < len(query.terms) and any(term.is_exact for term in hard):
+        found.append(_reading(hard, False, True, query.levels, ""))
     if query.levels:
         word = Term((query.level_word,))
         phrase = _with_level_word(query)

@@ -291,6 +291,8 @@ def _terms(rest: str, quoted: list[str]) -> tuple[frozenset[str], str, tuple[Ter
         for token in _TOKEN.findall(part):
             word = token.strip(".:'").removesuffix("'s").removesuffix("’s")
             low = word.lower()
+            if low in _LEVEL_WORDS and level_word in ("fatal", "critical"):
+                continue  # `fatal errors` are fatal
             if low in _LEVEL_WORDS and not levels:
                 levels, level_word = _LEVEL_WORDS[low], low
                 _end_run(run, terms)

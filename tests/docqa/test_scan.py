@@ -1,0 +1,367 @@
+"""Exact scans: which questions are scans, what they look for, and that the numbers are right."""
+
+import re
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from docqa.chunk_log import chunk_log_records
+from docqa.protocols import ParseOptions
+from docqa.scan import ScanResult, prefilter_terms, run_scan
+from docqa.scan_fields import values_of
+from docqa.scan_intent import Operation, scan_intent
+from docqa.scan_text import describe
+from docqa.scan_time import find_time_range
+from docqa.types import Chunk, Scope
+
+ROOT = Path(__file__).parents[2]
+SERVICE = ROOT / "sample_docs/service.log"
+LOGS = ROOT / "../shared/data/logs"
+OPTIONS = ParseOptions()
+
+SCANS = [
+    # question, operation, terms, levels, field or bucket
+    ("How many errors were there?", "count", [], "EF", ""),
+    ("how many warnings are in the log", "count", [], "W", ""),
+    ("How many fatal errors occurred?", "count", [], "F", ""),
+    ("count the errors", "count", [], "EF", ""),
+    ("How many lines are in the log?", "count", [], "", ""),
+    ("How many times did an OutOfMemoryError happen?", "count", ["OutOfMemoryError"], "", ""),
+    ('How many lines contain "connection refused"?', "count", ["connection refused"], "", ""),
+    ("How many lines contain 'disk full'?", "count", ["disk full"], "", ""),
+    ("How often did broker 2 disconnect?", "count", ["broker", "2", "disconnect"], "", ""),
+    ("how many failed logins for svc-report", "count", ["failed logins", "svc-report"], "", ""),
+    (
+        "How many full GC pauses did inventory report?",
+        "count",
+        ["full gc pauses", "inventory"],
+        "",
+        "",
+    ),
+    ("number of timeouts in server.log", "count", ["timeouts"], "", ""),
+    ("What is the total number of retries?", "count", ["retries"], "", ""),
+    ("How many 404 responses were there?", "count", ["404"], "", ""),
+    ("How many requests got status 503?", "count", ["requests", "503"], "", ""),
+    ("How many connection errors were logged?", "count", ["connection"], "EF", ""),
+    ("How many ERROR lines mention kafka.controller?", "count", ["kafka.controller"], "EF", ""),
+    ("how many times was user root rejected", "count", ["user root rejected"], "", ""),
+    ("When did the first OutOfMemoryError occur?", "first", ["OutOfMemoryError"], "", ""),
+    ("What was the first error?", "first", [], "EF", ""),
+    ("first WARN in server.log", "first", [], "W", ""),
+    ("When was the earliest login of alice?", "first", ["login", "alice"], "", ""),
+    ("time of the last OutOfMemoryError", "last", ["OutOfMemoryError"], "", ""),
+    ("When was the most recent restart?", "last", ["restart"], "", ""),
+    ("latest message from sshd[1291]", "last", ["sshd", "1291"], "", ""),
+    ("what is the last line with ORA-00942", "last", ["ORA-00942"], "", ""),
+    ("When did the circuit breaker open?", "when", ["circuit breaker open"], "", ""),
+    ("when was incident INC-7731 opened", "when", ["incident", "INC-7731", "opened"], "", ""),
+    ("At what time was segment 912806 deleted?", "when", ["segment", "912806", "deleted"], "", ""),
+    ("On which day did the controller start?", "when", ["controller start"], "", ""),
+    ("list all occurrences of NullPointerException", "list", ["NullPointerException"], "", ""),
+    ('show me all lines with "circuit breaker"', "list", ["circuit breaker"], "", ""),
+    ("show the last 5 errors", "list", [], "EF", ""),
+    ("List the warnings between 10:00 and 11:00", "list", [], "W", ""),
+    ("find every line containing 10.0.0.7", "list", ["10.0.0.7"], "", ""),
+    ("Which hour had the most errors?", "histogram", [], "EF", "hour"),
+    ("errors per hour", "histogram", [], "EF", "hour"),
+    ("How many requests per minute?", "histogram", ["requests"], "", "minute"),
+    ("On which day were there the most timeouts?", "histogram", ["timeouts"], "", "day"),
+    ("hourly count of 503 responses", "histogram", ["503"], "", "hour"),
+    ("Which services logged errors?", "top", [], "EF", "service"),
+    ("Which hosts had timeouts?", "top", ["timeouts"], "", "host"),
+    ("From which address came the failed logins?", "top", ["failed logins"], "", "address"),
+    ("top 3 status codes", "top", [], "", "status"),
+    ("Which IP addresses were rejected?", "top", ["rejected"], "", "address"),
+    ("How many different users were rejected?", "top", ["rejected"], "", "user"),
+    ("most common exceptions", "top", [], "", "exception"),
+    ("what is the most common error", "top", [], "EF", "message"),
+    ("errors per service", "top", [], "EF", "service"),
+    ("Which URLs returned 404 errors?", "top", ["returned", "404"], "", "path"),
+]
+
+NOT_SCANS = [
+    "Why did billing batch 8841 fail?",
+    "How did the outage begin?",
+    "What caused the OutOfMemoryError?",
+    "How do I restart the broker?",
+    "How long did the outage last?",
+    "How long did the slow query take?",
+    "How large was the second nightly backup?",
+    "How much disk space was freed?",
+    "Summarise the errors of the log",
+    "Explain the first error",
+    "What happened on 2026-03-11?",
+    "What happened between 10:00 and 11:00?",
+    "How many employees does the company have?",
+    "How many pages does the report have?",
+    "When was the contract signed?",
+    "In how many days does the certificate expire?",
+    "How many minutes did the restart take?",
+    "How many requests took longer than 500 ms?",
+    "How many queries were slower than usual?",
+    "What was the average response time?",
+    "Which configuration change did ops-3 apply?",
+    "Which change rolled back CHG-20417?",
+    "Which kernel version runs on node-4?",
+    "What is the password of svc-report?",
+    "What does error 1045 mean?",
+    "How many errors were there yesterday?",
+    "How many errors in the last hour?",
+    "When is the next service due?",
+    "When should the filter be replaced?",
+    "How often must the oil be changed?",
+    "Until when is the certificate valid?",
+    "What is the article number of the seal kit?",
+    "What is the reason for the crash?",
+    "Describe all errors",
+    "Compare the errors of both days",
+    "Is the broker running?",
+    "",
+    "error",
+]
+
+_LEVELS = {"E": "ERROR", "F": "FATAL", "W": "WARN"}
+
+
+@pytest.mark.parametrize(("question", "operation", "terms", "levels", "detail"), SCANS)
+def test_questions_that_are_scans(
+    question: str, operation: str, terms: list[str], levels: str, detail: str
+) -> None:
+    query = scan_intent(question)
+    assert query is not None
+    assert query.operation == operation
+    assert [term.text for term in query.terms] == terms
+    assert query.levels == {_LEVELS[letter] for letter in levels}
+    assert (query.field or query.bucket) == detail
+
+
+@pytest.mark.parametrize("question", NOT_SCANS)
+def test_questions_that_have_to_be_read(question: str) -> None:
+    assert scan_intent(question) is None
+
+
+def test_there_are_enough_questions() -> None:
+    assert len(SCANS) + len(NOT_SCANS) >= 60
+
+
+# --- time ranges ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("question", "inside", "outside"),
+    [
+        ("errors on 3 March", "2026-03-03T23:59:59", "2026-03-04T00:00:00"),
+        ("errors on March 3rd, 2025", "2025-03-03T00:00:00", "2026-03-03T00:00:00"),
+        ("between 10:00 and 11:00", "2026-03-03T10:59:59", "2026-03-03T11:00:00"),
+        ("from 10:00 to 11:00 on 12 March", "2026-03-12T10:00:00", "2026-03-13T10:00:00"),
+        ("after 14:30", "2026-03-03T14:30:00", "2026-03-03T14:29:59"),
+        ("before 9am", "2026-03-03T08:59:59", "2026-03-03T09:00:00"),
+        ("at 10:15", "2026-03-03T10:15:59", "2026-03-03T10:16:00"),
+        ("at 3pm", "2026-03-03T15:59:59", "2026-03-03T16:00:00"),
+        ("since 2026-03-11 09:47", "2026-03-12T01:00:00", "2026-03-11T09:46:59"),
+        ("after 11 March", "2026-03-12T00:00:00", "2026-03-11T23:59:59"),
+        ("until 11 March", "2026-03-11T23:59:59", "2026-03-12T00:00:00"),
+        ("between 2026-03-11 and 2026-03-12", "2026-03-12T23:00:00", "2026-03-13T00:00:00"),
+        ("on 11.03.2026", "2026-03-11T12:00:00", "2026-11-03T12:00:00"),
+    ],
+)
+def test_time_ranges(question: str, inside: str, outside: str) -> None:
+    found, rest = find_time_range(f"how many errors {question} in total")
+    assert found is not None
+    assert "error" in rest and not re.search(r"\d", rest)
+    times = [datetime.fromisoformat(text + "+00:00").timestamp() for text in (inside, outside)]
+    assert [found.holds(time) for time in times] == [True, False]
+    assert found.may_hold(times[0], times[0])
+    assert not found.holds(None)
+
+
+@pytest.mark.parametrize(
+    "question", ["how many 404 errors", "version 1.2.3", "port 10", "31.02.2026"]
+)
+def test_no_time_range(question: str) -> None:
+    assert find_time_range(question) == (None, question)
+
+
+# --- the sample log ------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def service() -> list[Chunk]:
+    found = chunk_log_records(SERVICE, OPTIONS)
+    return [item for item in found if isinstance(item, Chunk)]
+
+
+def scanned(question: str, chunks: list[Chunk], scope: Scope | None = None) -> ScanResult:
+    query = scan_intent(question)
+    assert query is not None
+    return run_scan(query, chunks, scope, paths={0: str(SERVICE)})
+
+
+def grep(pattern: str) -> list[int]:
+    lines = SERVICE.read_text(encoding="utf-8").split("\n")
+    return [number for number, line in enumerate(lines, 1) if re.search(pattern, line, re.I)]
+
+
+@pytest.mark.parametrize(
+    ("question", "pattern"),
+    [
+        ("How many times did an OutOfMemoryError happen?", r"\bOutOfMemoryError\b"),
+        ("How many ReservationTimeoutException stack traces are there?", "ReservationTimeoutEx"),
+        ("How many full GC pauses did inventory report?", r"inventory.*GC pause.*full"),
+        ('How many lines contain "login failed for svc-report"?', "login failed for svc-report"),
+        ("How many errors were there?", r"^\S+ (?:ERROR|FATAL) "),
+        ("How many warnings were there?", r"^\S+ WARN "),
+        ("How many 404 responses were there?", r"\] req=\S+ [A-Z]+ \S+ 404 "),
+        (
+            "How many errors between 10:00 and 11:00 on 12 March?",
+            r"^2026-03-12T10\S+ (?:ERR|FATAL)",
+        ),
+        ("How many warnings were there before 12 March?", r"^2026-03-11\S+ WARN "),
+        ("When was incident INC-7731 opened?", "INC-7731 opened"),
+        ("When did the circuit breaker open?", r"circuit breaker.*\bOPEN\b"),
+        ("When did the first OutOfMemoryError occur?", r"\bOutOfMemoryError\b"),
+    ],
+)
+def test_counts_equal_grep(service: list[Chunk], question: str, pattern: str) -> None:
+    expected = grep(pattern)
+    assert expected
+    tally = scanned(question, service).tally
+    assert [match.line for match in tally.matches] == expected
+    assert tally.n_records == tally.n_lines == len(expected)
+    assert tally.first is not None and tally.first.line == expected[0]
+    assert tally.last is not None and tally.last.line == expected[-1]
+
+
+def test_the_answer_shows_its_query_its_number_and_its_lines(service: list[Chunk]) -> None:
+    said = describe(scanned("How many times did an OutOfMemoryError happen?", service))
+    assert said.text.startswith('4 records. Scanned for lines with "OutOfMemoryError" (any case).')
+    assert [match.line for match in said.cited] == [12231, 12493, 12692, 12967]
+    assert all(f"[{n}]" in said.text for n in range(1, 5))
+
+
+def test_cited_characters_are_those_of_the_text(service: list[Chunk]) -> None:
+    text = SERVICE.read_text(encoding="utf-8")
+    for question in ("how many OutOfMemoryError", "list all errors", "top 3 services"):
+        for match in describe(scanned(question, service)).cited:
+            assert text[match.char_start : match.char_end] == match.text
+            assert text[match.head_start :].startswith(match.head)
+            assert text.count("\n", 0, match.char_start) + 1 == match.line
+
+
+def test_the_time_of_a_line_in_a_trace_is_its_records(service: list[Chunk]) -> None:
+    said = describe(scanned("time of the last OutOfMemoryError", service))
+    assert said.text.startswith("Last: 2026-03-12 10:31:09.731 UTC, line 12,967:")
+    assert "(in the record of line 12,966: " in said.text
+
+
+def test_words_beat_a_phrase_that_holds_few_of_them(service: list[Chunk]) -> None:
+    """One line says "failed logins", fourteen say "login failed"."""
+    result = scanned("How many failed logins were there for svc-report?", service)
+    assert not result.reading.is_phrase
+    assert "14 × WARN [auth] login failed for svc-report from *" in describe(result).text
+
+
+def test_top_and_histogram(service: list[Chunk]) -> None:
+    result = scanned("From which address came the failed logins?", service)
+    assert dict(result.tally.values) == {"10.20.7.91": 14}
+    result = scanned("Which hour had the most errors?", service)
+    hours: dict[str, int] = {}
+    for line in SERVICE.read_text(encoding="utf-8").split("\n"):
+        if re.match(r"\S+ (?:ERROR|FATAL) ", line):
+            hour = line[:13].replace("T", " ") + ":00"
+            hours[hour] = hours.get(hour, 0) + 1
+    assert dict(result.tally.values) == hours
+    assert describe(result).text.startswith(f"Most: {max(hours, key=lambda h: hours[h])} with ")
+
+
+def test_last_few_of_many(service: list[Chunk]) -> None:
+    said = describe(scanned("show the last 3 errors", service))
+    assert [match.line for match in said.cited] == grep(r"^\S+ (?:ERROR|FATAL) ")[-3:]
+
+
+def test_scope_holds_for_each_record(service: list[Chunk]) -> None:
+    at = datetime(2026, 3, 12, 10, 0, tzinfo=UTC).timestamp()
+    result = scanned("How many errors were there?", service, Scope(until=at))
+    assert result.tally.n_records == len(grep(r"^2026-03-(?:11|12T0\d)\S+ (?:ERROR|FATAL) "))
+    result = scanned("How many OutOfMemoryError?", service, Scope(levels=frozenset({"WARN"})))
+    assert result.tally.n_records == 0
+    assert describe(result).text.startswith("0 records match.")
+
+
+def test_nothing_found_stays_nothing(service: list[Chunk]) -> None:
+    assert scanned("When did the payment-service crash?", service).tally.n_records == 0
+
+
+def test_a_prefilter_changes_nothing(service: list[Chunk]) -> None:
+    question = "How many failed logins were there for svc-report?"
+    query = scan_intent(question)
+    assert query is not None
+    terms = prefilter_terms(query)
+    assert terms == ("svc-report",)
+    some = [c for c in service if all(term in c.text for term in terms)]
+    assert 0 < len(some) < len(service) // 4
+    assert scanned(question, some).tally.matches == scanned(question, service).tally.matches
+
+
+def test_a_file_that_the_question_names(service: list[Chunk]) -> None:
+    query = scan_intent("How many errors are in other.log?")
+    assert query is not None and query.files == ("other.log",)
+    result = run_scan(query, service, paths={0: "/x/service.log", 1: "/x/other.log"})
+    assert result.tally.n_records == 0
+
+
+# --- real logs -----------------------------------------------------------------------------------
+
+REAL = [
+    (
+        "*auth.log",
+        "How many times was an invalid user seen?",
+        r"\binvalid\b.*\buser\b|\buser\b.*\binvalid\b",
+    ),
+    ("*auth.log", "How many lines contain 'Failed password'?", "Failed password"),
+    ("*apache_logs", "How many 404 responses were there?", r'HTTP/\d\.\d" 404 '),
+    ("*apache_logs", "How many requests came from 83.149.9.216?", r"(?<![\w.])83\.149\.9\.216\b"),
+    ("*server.log.2016-12-19-20", "How many warnings?", r"^\[[^]]+\] WARN "),
+    ("*server.log.2016-12-19-20", "How often was a segment rolled?", r"\bRolled\b.*\bsegment"),
+    (
+        "*state-change.log",
+        "How many UpdateMetadata requests went to broker 2?",
+        r"(?=.*\bUpdateMetadata\b)(?=.*\brequests?\b)(?=.*\bbroker\b)(?=.*\b2\b)",
+    ),
+]
+
+
+@pytest.mark.skipif(not LOGS.is_dir(), reason="shared/data/logs is not here")
+@pytest.mark.parametrize(("name", "question", "pattern"), REAL)
+def test_counts_on_real_logs(name: str, question: str, pattern: str) -> None:
+    (path,) = LOGS.glob(f"elastic/{name}")
+    lines = path.read_text(encoding="utf-8").split("\n")
+    expected = [n for n, line in enumerate(lines, 1) if re.search(pattern, line, re.I)]
+    query = scan_intent(question)
+    assert query is not None
+    chunks = (c for c in chunk_log_records(path, OPTIONS) if isinstance(c, Chunk))
+    tally = run_scan(query, chunks).tally
+    assert tally.n_lines == len(expected) > 0
+
+
+@pytest.mark.parametrize(
+    ("field", "record", "values"),
+    [
+        ("address", "from 10.0.0.1 to 10.0.0.2, version 1.2.3", ["10.0.0.1", "10.0.0.2"]),
+        ("user", "Failed password for invalid user bob from 1.2.3.4", ["bob"]),
+        ("user", '{"user":"alice"}', ["alice"]),
+        ("host", "Mar  1 10:00:00 web1 sshd[1]: x", ["web1"]),
+        ("service", "2020-01-01 10:00:00 ERROR [billing] x", ["billing"]),
+        ("status", '"GET / HTTP/1.1" 404 17', ["404"]),
+        ("path", '"GET /a/b HTTP/1.1" 404 17', ["/a/b"]),
+        ("exception", "Caused by: java.io.IOException: no", ["java.io.IOException"]),
+        ("address", "nothing here", []),
+    ],
+)
+def test_fields(field: str, record: str, values: list[str]) -> None:
+    assert values_of(field, record) == values
+
+
+def test_operations_are_all_asked_for() -> None:
+    assert {operation for _, operation, *_ in SCANS} == {str(o) for o in Operation}
