@@ -44,6 +44,7 @@ class ModelConfig:
     n_threads: int = 0  # 0: as many as there are physical cores
     kv_type_k: str = "q8_0"
     kv_type_v: str = "q8_0"
+    keep_alive_s: float = 300.0  # a shared engine stays so long without a question; 0: none is kept
 
 
 @dataclass(frozen=True, slots=True)

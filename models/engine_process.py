@@ -1,8 +1,8 @@
 """The engine's process: loads one model and answers requests, one after another.
 
 `python -m models.engine_process` talks over its standard input and output to the one caller that
-started it and ends with it; with `--socket` it serves several callers over a Unix socket
-(`models.shared_host`). Requests are computed on the main thread; each connection has a thread that
+started it and ends with it; `models.engine_daemon` serves several callers over a Unix socket
+with the same loop. Requests are computed on the main thread; each connection has a thread that
 reads, so that a cancel is heard while the model computes.
 """
 
@@ -22,6 +22,7 @@ from docqa.errors import DocqaError, ModelError, ModelRefused
 from docqa.protocols import Piece, Prefill, Sampling
 from models import wire
 from models.kv_file import KvIdentity
+from models.settings import settings_digest
 
 
 @dataclass(eq=False, slots=True)
@@ -31,6 +32,7 @@ class Connection:
     channel: wire.Channel
     is_open: bool = True
     cancelled: set[int] = field(default_factory=set)
+    cached: array[int] = field(default_factory=lambda: array("i"))  # after its last generation
 
     def reply(self, message: wire.Message) -> None:
         """Send, unless the caller is gone."""
@@ -48,6 +50,8 @@ class EngineProcess:
         self.connections: list[Connection] = []
         self._ends_with_caller = ends_with_caller
         self._model: _Model | None = None
+        self._settings = ""
+        self._state = "loading"
         self._began = self._last_used = time.monotonic()
 
     def listen(self, connection: Connection) -> None:
@@ -56,6 +60,8 @@ class EngineProcess:
         for message in connection.channel.messages():
             if isinstance(message, wire.Cancel):
                 connection.cancelled.add(message.id)
+            elif isinstance(message, wire.AskStatus):  # answered while the model computes
+                connection.reply(self._status(message.id))
             else:
                 self.jobs.put((connection, message))
         connection.is_open = False
@@ -76,19 +82,16 @@ class EngineProcess:
             if isinstance(message, wire.Shutdown):
                 connection.reply(wire.Count(message.id, 0))
                 return
-            if not isinstance(message, wire.AskStatus):
-                self._last_used = time.monotonic()
+            self._state = "busy" if self._model else "loading"
             self._answer(connection, message)
-            if not isinstance(message, wire.AskStatus):
-                self._last_used = time.monotonic()
+            self._state = "ready"
+            self._last_used = time.monotonic()
 
     def _answer(self, connection: Connection, message: wire.Message) -> None:
         request = getattr(message, "id", 0)
         try:
             if isinstance(message, wire.Open):
                 connection.reply(self._opened(message))
-            elif isinstance(message, wire.AskStatus):
-                connection.reply(self._status(message.id))
             elif self._model is None:
                 raise ModelRefused("no model is loaded")
             else:
@@ -104,24 +107,28 @@ class EngineProcess:
         if message.version != wire.VERSION:
             raise ModelError("the engine runs another version of docqa: docqa engine stop")
         if self._model is None:
+            self._settings = settings_digest(message.settings)
             self._model = _Model(message)
-        elif self._model.opened_with != message:
-            raise ModelError("the engine is loaded with other settings")
+        elif self._model.opened_with.settings != message.settings:
+            raise ModelError("the engine is loaded with other settings: docqa engine stop")
         return self._model.opened()
 
     def _status(self, request: int) -> wire.Status:
+        """Return what runs. Called from threads that read: looks at plain numbers only."""
         now = time.monotonic()
         model = self._model
         return wire.Status(
             request,
             os.getpid(),
             model.opened_with.settings.path if model else "",
-            sum(1 for c in self.connections if c.is_open),
+            self._settings,
+            self._state,
+            sum(1 for c in list(self.connections) if c.is_open),
             model.context.n_context if model else 0,
             now - self._began,
-            now - self._last_used,
-            model.engine.n_cached if model else 0,
-            model.engine.n_parked_bytes if model else 0,
+            now - self._last_used if self._state == "ready" else 0.0,
+            model.n_cached if model else 0,
+            model.n_parked_bytes if model else 0,
         )
 
 
@@ -137,6 +144,7 @@ class _Model:
         settings = opened_with.settings
         self.opened_with = opened_with
         self._kv_identity: KvIdentity | None = None
+        self.n_cached = self.n_parked_bytes = 0
         self.context = LlamaContext(settings, LogTail())
         self.engine = LlamaEngine(self.context)
         self.tokenizer = ModelTokenizer(self.context, Path(settings.path))
@@ -162,9 +170,9 @@ class _Model:
             values = self.engine.next_token_probs(tokens, message.candidates)
             connection.reply(wire.Numbers(message.id, values))
         elif isinstance(message, wire.SaveKv):
-            connection.reply(self._save_kv(message))
+            connection.reply(self._save_kv(connection, message))
         elif isinstance(message, wire.LoadKv):
-            connection.reply(self._load_kv(message))
+            connection.reply(self._load_kv(connection, message))
         elif isinstance(message, wire.Tokenize):
             ids = [
                 self.tokenizer.encode(text, is_control, is_first=n == 0)
@@ -185,12 +193,14 @@ class _Model:
             self._kv_identity = identity_of(settings, model, self.context.n_context)
         return self._kv_identity
 
-    def _save_kv(self, message: wire.SaveKv) -> wire.Count:
+    def _save_kv(self, connection: Connection, message: wire.SaveKv) -> wire.Count:
         from models.kv_file import KvRefused, user_key, write_kv
 
-        conversation = self.engine.last
-        if conversation is None or not conversation.tokens:
+        if not connection.cached:
             return wire.Count(message.id, 0, "nothing is cached")
+        conversation = self.engine.cached(connection.cached)
+        if conversation is None or len(conversation.tokens) != len(connection.cached):
+            return wire.Count(message.id, 0, "another conversation has taken its place")
         state = self.context.state(conversation.sequence)
         try:
             write_kv(
@@ -205,7 +215,7 @@ class _Model:
             return wire.Count(message.id, 0, str(error))
         return wire.Count(message.id, len(conversation.tokens))
 
-    def _load_kv(self, message: wire.LoadKv) -> wire.Count:
+    def _load_kv(self, connection: Connection, message: wire.LoadKv) -> wire.Count:
         from models.kv_file import KvRefused, read_kv, touch, user_key
 
         path = Path(message.path)
@@ -215,9 +225,17 @@ class _Model:
             return wire.Count(message.id, 0, str(error))
         tokens = array("i", header.tokens)
         touch(path)
-        if self.engine.restore(tokens, state) is None:
+        if self.engine.cached(tokens) is None and self.engine.restore(tokens, state) is None:
             return wire.Count(message.id, 0, f"{path.name}: llama.cpp refuses it")
+        self._note(connection)
         return wire.Count(message.id, len(tokens))
+
+    def _note(self, connection: Connection) -> None:
+        """Keep what `SaveKv` and `Status` speak of."""
+        if self.engine.last is not None:
+            connection.cached = self.engine.last.tokens[:]
+        self.n_cached = self.engine.n_cached
+        self.n_parked_bytes = self.engine.n_parked_bytes
 
     def _generate(self, connection: Connection, message: wire.Generate) -> None:
         sampling = Sampling(message.temperature, message.top_p, message.seed, message.grammar)
@@ -233,6 +251,7 @@ class _Model:
             elif isinstance(event, Prefill):
                 reply = wire.Prefilled(message.id, event.n_done, event.n_total, event.n_reused)
             else:
+                self._note(connection)
                 reply = wire.Stopped(
                     message.id,
                     event.reason,

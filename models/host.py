@@ -11,7 +11,6 @@ import contextlib
 import os
 import queue
 import subprocess
-import sys
 import tempfile
 import threading
 from array import array
@@ -28,13 +27,13 @@ from models import wire
 from models.catalog import choose_adapter, resolve
 from models.chat_template import Skeleton, segments
 from models.model_file import ModelFile, read_model
+from models.processes import LOG_TAIL_BYTES, command, last_lines
 from models.settings import KV_PAIRS, AdapterSettings, LoadSettings
 from models.tokenizer import PROBE, BpeTokenizer, build_tokenizer, with_bos
 
 POLL_S = 0.05  # how often a cancel event is looked at
 TEMPLATE_S = 5.0  # a chat template that takes longer is taken for one that never ends
 CLOSE_S = 2.0
-LOG_TAIL_BYTES = 2_000
 
 Log = Callable[[str], None]
 Kind = TypeVar("Kind", bound=wire.Message)
@@ -44,9 +43,14 @@ class Process(Protocol):
     """A running engine process as its caller holds it."""
 
     channel: wire.Channel
+    is_shared: bool
 
     def tail(self) -> str:
         """Return the last words of the process."""
+        ...
+
+    def kill(self) -> None:
+        """End the process at once."""
         ...
 
     def end(self) -> None:
@@ -56,6 +60,8 @@ class Process(Protocol):
 
 class PrivateProcess:
     """An engine process of our own, over pipes. It ends when its input is closed, so with us."""
+
+    is_shared = False
 
     def __init__(self) -> None:
         """Start the process; it loads nothing yet."""
@@ -84,9 +90,7 @@ class PrivateProcess:
             code = None
         size = self._errors.seek(0, os.SEEK_END)
         self._errors.seek(max(0, size - LOG_TAIL_BYTES))
-        text = self._errors.read().decode("utf-8", "replace")
-        lines = [line for line in text.splitlines() if line.strip()][-4:]
-        return f"exit status {code}: " + (" | ".join(lines) or "it wrote nothing")
+        return f"exit status {code}: {last_lines(self._errors.read())}"
 
     def kill(self) -> None:
         """End the process at once."""
@@ -101,16 +105,6 @@ class PrivateProcess:
             self._child.kill()
             self._child.wait()
         self._errors.close()
-
-
-def command(module: str, *arguments: str) -> list[str]:
-    """Return the command line of one of our processes.
-
-    `-P`: the folder that the user stands in, which may hold anything, is not searched for modules.
-    """
-    root = str(Path(__file__).resolve().parent.parent)
-    start = f"import sys; sys.path.append({root!r}); from {module} import main; main()"
-    return [sys.executable, "-P", "-c", start, *arguments]
 
 
 class HostEngine:
@@ -135,6 +129,7 @@ class HostEngine:
         self._process: Process | None = None
         self._opened: wire.Opened | None = None
         self._inbox: queue.SimpleQueue[wire.Message | None] = queue.SimpleQueue()
+        self._ended = threading.Event()
         self._is_closed = False
         self.kv_reason = ""  # why the last save_kv or load_kv returned 0
         self._launch()
@@ -283,7 +278,8 @@ class HostEngine:
         self._process = process = self._start()
         inbox: queue.SimpleQueue[wire.Message | None] = queue.SimpleQueue()
         self._inbox = inbox
-        threading.Thread(target=_read, args=(process.channel, inbox), daemon=True).start()
+        self._ended = ended = threading.Event()
+        threading.Thread(target=_read, args=(process.channel, inbox, ended), daemon=True).start()
         try:
             process.channel.send(wire.Open(wire.VERSION, self.settings, self._uses_template))
         except (OSError, ValueError):
@@ -292,6 +288,9 @@ class HostEngine:
     def _ready(self) -> wire.Opened:
         """Return what the process said when the model was loaded; start it where it died."""
         with self._lock:
+            if self._process is not None and self._process.is_shared and self._ended.is_set():
+                self._log("the shared engine has ended, idle for long; it is started again")
+                self._drop()
             if self._process is None:
                 self._launch()
             if self._opened is None:
@@ -418,15 +417,20 @@ class HostEngine:
         return self._render(roles)
 
     def _kill_for_template(self) -> None:
-        if isinstance(self._process, PrivateProcess):
+        if self._process is not None:
             self._uses_template = False
             self._process.kill()
 
 
-def _read(channel: wire.Channel, inbox: queue.SimpleQueue[wire.Message | None]) -> None:
+def _read(
+    channel: wire.Channel,
+    inbox: queue.SimpleQueue[wire.Message | None],
+    ended: threading.Event,
+) -> None:
     """Move what the process says into the inbox; None is its end. Runs in a thread."""
     for message in channel.messages():
         inbox.put(message)
+    ended.set()
     inbox.put(None)
 
 
@@ -466,8 +470,17 @@ def open_engine(config: ModelConfig, *, log: Log | None = None) -> HostEngine:
     """
     path = resolve(config.path)
     model = read_model(path)
-    adapter = choose_adapter(config.adapter, model)
-    return HostEngine(load_settings(config, model, adapter), model, log=log)
+    settings = load_settings(config, model, choose_adapter(config.adapter, model))
+
+    def start() -> Process:
+        shared = None
+        if config.keep_alive_s > 0:
+            from models import shared_host
+
+            shared = shared_host.start(settings, config.keep_alive_s)
+        return shared or PrivateProcess()
+
+    return HostEngine(settings, model, start, log)
 
 
 def load_settings(config: ModelConfig, model: ModelFile, adapter: Path | None) -> LoadSettings:
@@ -499,6 +512,7 @@ def load_settings(config: ModelConfig, model: ModelFile, adapter: Path | None) -
         kv_type_k=pair[0],
         kv_type_v=pair[1],
         n_threads=config.n_threads or physical_cores(),
+        adapts_threads=config.n_threads == 0,
         n_gpu_layers=config.n_gpu_layers,
     )
 

@@ -235,6 +235,10 @@ class LlamaContext:
         """The llama_context pointer, for samplers and state."""
         return self._context
 
+    def set_threads(self, n: int) -> None:
+        """Compute with `n` threads from now on."""
+        llama.llama_set_n_threads(self._context, n, n)
+
     def set_abort(self, check: Callable[[], bool] | None) -> None:
         """Have a running decode ask `check` whether to stop. Heeded by the CPU backend only."""
         if check is None:

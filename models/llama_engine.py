@@ -25,6 +25,7 @@ from models.kv_ram import ParkedKv
 from models.llama_context import Floats, LlamaContext
 from models.prefix import shared_prefix
 from models.sampling import Sampler
+from models.threads import IdleCores
 
 NO_ROOM, ABORTED = 1, 2
 FORK_WORTH_TOKENS = 64  # a remainder shorter than this is overwritten, not kept by forking
@@ -52,6 +53,9 @@ class LlamaEngine:
         self._clock = 0
         self._parked = ParkedKv(context.settings.kv_ram_bytes)
         self._bytes_per_token = 0.0  # of a saved state; known once one was made
+        settings = context.settings
+        self._idle = IdleCores(settings.n_threads) if settings.adapts_threads else None
+        self._n_threads = settings.n_threads
         self.last: Conversation | None = None  # the conversation of the last request
 
     @property
@@ -270,6 +274,7 @@ class LlamaEngine:
         self, conversation: Conversation, tokens: Sequence[int], *, logits: bool = True
     ) -> None:
         """Append `tokens` to a conversation. On any failure its cache is as it was before."""
+        self._adapt_threads()
         start = len(conversation.tokens)
         code = self.context.decode(tokens, start, conversation.sequence, logits=logits)
         if code == NO_ROOM:
@@ -288,6 +293,11 @@ class LlamaEngine:
         if code == NO_ROOM:
             raise ContextOverflow("the KV memory has no room for the prompt")
         raise ModelRefused(f"llama.cpp failed to compute ({code}): {self.context.log.tail()}")
+
+    def _adapt_threads(self) -> None:
+        if self._idle is not None and self._idle.count() != self._n_threads:
+            self._n_threads = self._idle.count()
+            self.context.set_threads(self._n_threads)
 
     def logits_after(self, conversation: Conversation, token: int) -> Floats:
         """Append one token and return the logits that follow it."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import msgspec
 
 # Names of `[model] kv_type_k` and `kv_type_v` → ggml's types.
@@ -56,7 +58,13 @@ class LoadSettings(msgspec.Struct, frozen=True, kw_only=True):
     n_batch: int = 512  # tokens of a prefill chunk
     n_ubatch: int = 512
     n_threads: int = 1
+    adapts_threads: bool = False  # use fewer while other programs want the cores
     n_gpu_layers: int = -1
     n_sequences: int = 4  # conversations whose KV is kept side by side
     kv_ram_bytes: int = 512 << 20  # of KV kept in RAM when a conversation leaves the context
     rope: RopeSettings = RopeSettings()
+
+
+def settings_digest(settings: LoadSettings) -> str:
+    """Return what two callers must have in common to share an engine."""
+    return hashlib.sha256(msgspec.msgpack.encode(settings)).hexdigest()[:32]

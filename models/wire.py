@@ -15,7 +15,7 @@ import msgspec
 from models.chat_template import Skeleton
 from models.settings import LoadSettings
 
-VERSION = 1
+VERSION = 2
 MAX_FRAME_BYTES = 1 << 28
 
 
@@ -187,6 +187,8 @@ class Status(Message, frozen=True):
     id: int
     pid: int
     model: str
+    settings: str  # digest; "" before anything is loaded
+    state: str  # loading | ready | busy
     n_clients: int
     context_length: int
     uptime_s: float

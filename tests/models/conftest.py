@@ -33,7 +33,9 @@ def default_model() -> ModelFile:
 
 @pytest.fixture(scope="session")
 def default_engine(own_folders: None) -> Iterator[HostEngine]:
-    with open_engine(ModelConfig(n_threads=1, context_length=4096, adapter="none")) as engine:
+    with open_engine(
+        ModelConfig(n_threads=1, context_length=4096, adapter="none", keep_alive_s=0)
+    ) as engine:
         yield engine
 
 

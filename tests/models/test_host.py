@@ -28,7 +28,13 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def config(path: Path | None = None, **changes: object) -> ModelConfig:
     chosen = {"path": str(path)} if path else {}
-    changes = {"n_threads": 1, "context_length": 512, "adapter": "none", **changes}
+    changes = {
+        "n_threads": 1,
+        "context_length": 512,
+        "adapter": "none",
+        "keep_alive_s": 0.0,
+        **changes,
+    }
     return dataclasses.replace(ModelConfig(**chosen), **changes)
 
 
@@ -203,7 +209,7 @@ import os
 from docqa.config import ModelConfig
 from models.host import open_engine
 engine = open_engine(ModelConfig(path={str(tiny_models["qwen3"])!r}, n_threads=1,
-                                 context_length=512, adapter="none"))
+                                 context_length=512, adapter="none", keep_alive_s=0))
 engine.wait_until_ready()
 print(engine.process.pid, flush=True)
 os.kill(os.getpid(), 9)

@@ -80,7 +80,9 @@ def test_a_folder_that_cannot_be_written_costs_the_cache_only(
 
 
 def test_the_default_model_resumes(tmp_path: Path, default_engine: HostEngine) -> None:
-    settings = dataclasses.replace(ModelConfig(), n_threads=1, context_length=4096, adapter="none")
+    settings = dataclasses.replace(
+        ModelConfig(), n_threads=1, context_length=4096, adapter="none", keep_alive_s=0
+    )
     path = tmp_path / "session.kv"
     first = prompt_of(default_engine, "What is the capital of France?")
     answer = continued(default_engine, first, 24)
