@@ -16,13 +16,13 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
+from docqa.chunk_parts import JOINT, Draft, Part, Source
 from docqa.errors import FileError
 from docqa.sentences import character_ends, clause_ends, line_ends, sentence_ends, word_ends
-from docqa.types import Block, BlockKind, Chunk, ChunkItem, Locator, PageInfo, ParseItem, Span
+from docqa.types import Block, BlockKind, Chunk, ChunkItem, PageInfo, ParseItem
 
 CountTokens = Callable[[Sequence[str]], list[int]]
 
-JOINT = "\n\n"  # between blocks
 MAX_TOKENS = 240  # MiniLM reads 256, two of them [CLS] and [SEP]
 MAX_CHUNK_CHARS = 4_000  # also where tokens are cheap: blank-filled tables, [UNK] for base64
 MAX_HEADING_CHARS = 160
@@ -90,45 +90,17 @@ def chunk_blocks(
     yield from chunker.end()
 
 
-@dataclass(frozen=True, slots=True)
-class _Source:
-    """A block, where it begins in the extracted text, and the rows that its later parts repeat."""
-
-    block: Block
-    base: int
-    header: str = ""
-    n_header_tokens: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class _Part:
-    """`source.block.text[start:end]`: what is not cut any further."""
-
-    source: _Source
-    start: int
-    end: int
-    n_tokens: int
-
-    @property
-    def n_chars(self) -> int:
-        return self.end - self.start
-
-    @property
-    def ends_block(self) -> bool:
-        return self.end == len(self.source.block.text)
-
-
 @dataclass(slots=True)
 class _Section:
     """What follows a heading, the heading included, as far as it is not yet in a chunk."""
 
     path: tuple[str, ...]
-    parts: list[_Part]
+    parts: list[Part]
     n_tokens: int = 0
     n_chars: int = 0
     has_body: bool = False
 
-    def add(self, part: _Part) -> None:
+    def add(self, part: Part) -> None:
         self.parts.append(part)
         self.n_tokens += part.n_tokens
         self.n_chars += part.n_chars
@@ -149,7 +121,7 @@ class _Chunker:
         self._ordinal = 0
         self._budgets: dict[tuple[str, ...], int] = {}
         self._prefixes: dict[tuple[str, ...], str] = {}
-        self._made: list[tuple[_Draft, str]] = []
+        self._made: list[tuple[Draft, str]] = []
 
     def add(self, blocks: Sequence[Block]) -> Iterator[Chunk]:
         """Yield the chunks that `blocks` complete."""
@@ -173,7 +145,7 @@ class _Chunker:
 
     # Blocks to parts
 
-    def _parts_of(self, blocks: Sequence[Block]) -> Iterator[list[_Part]]:
+    def _parts_of(self, blocks: Sequence[Block]) -> Iterator[list[Part]]:
         kept = [block for block in blocks if block.text and not block.text.isspace()]
         cuts = [_natural_ends(block) for block in kept]
         pieces = [
@@ -184,30 +156,30 @@ class _Chunker:
         counts = iter(self._count(pieces))
         for block, ends in zip(kept, cuts, strict=True):
             source = self._source(block)
-            parts: list[_Part] = []
+            parts: list[Part] = []
             for start, end in pairwise([0, *ends]):
-                parts += self._small(_Part(source, start, end, next(counts)))
+                parts += self._small(Part(source, start, end, next(counts)))
             yield parts
 
-    def _source(self, block: Block) -> _Source:
+    def _source(self, block: Block) -> Source:
         base = self._position
         self._position += len(block.text) + len(JOINT)
         if block.kind is not BlockKind.TABLE:
-            return _Source(block, base)
+            return Source(block, base)
         header = block.text.partition("\n")[0].strip()
         (n_tokens,) = self._count([header])
         if n_tokens > self._limit // 8 or len(header) > MAX_CHUNK_CHARS // 4:
-            return _Source(block, base)
-        return _Source(block, base, header, n_tokens)
+            return Source(block, base)
+        return Source(block, base, header, n_tokens)
 
-    def _small(self, part: _Part) -> list[_Part]:
+    def _small(self, part: Part) -> list[Part]:
         """Return `part`, or pieces of it that leave room for title, headings and table header."""
         limit = max(1, self._limit * 9 // 20)
         if part.n_tokens <= limit and part.n_chars <= MAX_CHUNK_CHARS // 2:
             return [part]
         text = part.source.block.text[part.start : part.end]
         return [
-            _Part(part.source, part.start + a, part.start + b, n)
+            Part(part.source, part.start + a, part.start + b, n)
             for a, b, n in self._cut(text, limit, 0)
         ]
 
@@ -329,8 +301,7 @@ class _Chunker:
         taken, section.parts = section.parts[:n], section.parts[n:]
         section.n_tokens -= sum(part.n_tokens for part in taken)
         section.n_chars -= sum(part.n_chars for part in taken)
-        text, breaks, first = _joined(taken)
-        start = taken[0].source.base + taken[0].start
+        draft = Draft.of(taken, section.path)
         shown = {
             _one_line(part.source.block.text)
             for part in taken
@@ -338,16 +309,7 @@ class _Chunker:
         }
         above = tuple(heading for heading in section.path if heading not in shown)
         header = taken[0].source.header if taken[0].start > 0 else ""
-        lines = (self._prefix(above), header, text.strip())
-        draft = _Draft(
-            text,
-            start,
-            first,
-            breaks,
-            _main_kind(taken),
-            section.path,
-            taken[0].source.block.locator,
-        )
+        lines = (self._prefix(above), header, draft.text.strip())
         self._made.append((draft, "\n".join(filter(None, lines))))
 
     def _prefix(self, path: tuple[str, ...]) -> str:
@@ -395,39 +357,6 @@ class _Chunker:
             self._ordinal += 1
 
 
-@dataclass(frozen=True, slots=True)
-class _Draft:
-    """A chunk without its `embed_text`."""
-
-    text: str
-    start: int
-    first: int  # page or line
-    breaks: tuple[tuple[int, int], ...]
-    kind: BlockKind
-    headings: tuple[str, ...]
-    locator: Locator  # of its first block
-
-    def chunk(self, ordinal: int, embed_text: str, n_tokens: int) -> Chunk:
-        end = len(self.text.rstrip()) - 1  # the page or line of trailing blanks says nothing
-        marks = [(0, self.first), *(mark for mark in self.breaks if mark[0] <= end)]
-        offset, last = marks[-1]
-        if self.locator.unit == "line":
-            last += self.text.count("\n", offset, end)
-        locator = Locator(self.locator.unit, self.first, last)
-        span = Span(0, self.start, self.start + len(self.text), locator)
-        return Chunk(
-            chunk_id=0,
-            span=span,
-            ordinal=ordinal,
-            text=self.text,
-            embed_text=embed_text,
-            kind=self.kind,
-            headings=self.headings,
-            breaks=self.breaks,
-            n_tokens=n_tokens,
-        )
-
-
 def _one_line(text: str) -> str:
     return " ".join(text.split())[:MAX_HEADING_CHARS].rstrip()
 
@@ -444,55 +373,3 @@ def _natural_ends(block: Block) -> list[int]:
 
 def _fits_with(piece: tuple[int, int, int], end: int, n_tokens: int, limit: int) -> bool:
     return piece[2] + n_tokens <= limit and end - piece[0] <= MAX_CHUNK_CHARS // 2
-
-
-def _main_kind(parts: Sequence[_Part]) -> BlockKind:
-    """Return the kind that most characters are of, headings left out."""
-    sizes: dict[BlockKind, int] = {}
-    for part in parts:
-        if part.source.block.kind is not BlockKind.HEADING:
-            kind = part.source.block.kind
-            sizes[kind] = sizes.get(kind, 0) + part.n_chars
-    return max(sizes, key=lambda kind: sizes[kind]) if sizes else BlockKind.HEADING
-
-
-def _joined(parts: Sequence[_Part]) -> tuple[str, tuple[tuple[int, int], ...], int]:
-    """Return text, breaks and first page or line of consecutive parts."""
-    texts: list[str] = []
-    marks: list[tuple[int, int]] = []  # (offset, number), the first at 0
-    size = 0
-    i = 0
-    while i < len(parts):
-        source, start, end = parts[i].source, parts[i].start, parts[i].end
-        while i + 1 < len(parts) and parts[i + 1].source is source:
-            i += 1
-            end = parts[i].end
-        i += 1
-        if texts:
-            texts.append(JOINT)
-            size += len(JOINT)
-        marks.append((size, _number_at(source.block, start)))
-        marks += [(size + o - start, n) for o, n in source.block.breaks if start < o < end]
-        texts.append(source.block.text[start:end])
-        size += end - start
-    text = "".join(texts)
-    counts_lines = parts[0].source.block.locator.unit == "line"
-    breaks: list[tuple[int, int]] = []
-    offset, number = marks[0]
-    for next_offset, next_number in marks[1:]:
-        implied = number + (text.count("\n", offset, next_offset) if counts_lines else 0)
-        if next_number != implied:
-            breaks.append((next_offset, next_number))
-            offset, number = next_offset, next_number
-    return text, tuple(breaks), marks[0][1]
-
-
-def _number_at(block: Block, offset: int) -> int:
-    base, number = 0, block.locator.first
-    for break_offset, break_number in block.breaks:
-        if break_offset > offset:
-            break
-        base, number = break_offset, break_number
-    if block.locator.unit == "line":
-        number += block.text.count("\n", base, offset)
-    return number

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from docqa.chunk import JOINT, MAX_CHUNK_CHARS, ChunkOptions, chunk_blocks
+from docqa.chunk import MAX_CHUNK_CHARS, ChunkOptions, chunk_blocks
+from docqa.chunk_parts import JOINT
 from docqa.errors import UnreadableFile
 from docqa.sentences import character_ends, sentence_ends, word_ends
 from docqa.types import (
