@@ -42,7 +42,11 @@ def answer_by_scan(question: str, library: Library, scope: Scope) -> Answer | No
     started = time.perf_counter()
     narrowed = replace(scope, doc_ids=frozenset(logs))
     paths = {doc_id: document.path for doc_id, document in logs.items()}
-    result = run_scan(query, _chunks(query, library, narrowed), scope, paths=paths)
+    result = run_scan(query, _narrowed(query, library, narrowed), scope, paths=paths)
+    if not result.tally.n_records and prefilter_terms(query):
+        # The term may stand inside a longer word, which the index does not know: OutOfMemoryError.
+        everything = library.store.iter_chunks(narrowed, embed_text=False)
+        result = run_scan(query, everything, scope, paths=paths)
     if not result.tally.n_records:
         return None
     if len(logs) < len(documents) and not _is_definite(result):
@@ -61,7 +65,7 @@ def _is_definite(result: ScanResult) -> bool:
     return is_named or bool(query.levels) or result.reading.is_phrase
 
 
-def _chunks(query: ScanQuery, library: Library, scope: Scope) -> Iterator[Chunk]:
+def _narrowed(query: ScanQuery, library: Library, scope: Scope) -> Iterator[Chunk]:
     terms = prefilter_terms(query)
     if not terms:
         yield from library.store.iter_chunks(scope, embed_text=False)
