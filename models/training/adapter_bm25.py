@@ -15,8 +15,9 @@ WORD = re.compile(r"[A-Za-z0-9]+")
 STOP = frozenset(
     re.findall(
         r"\w+",
-        """the a an of to in is are was were and or for on by with at from as that this it its be
-        does do did what which who when where how why there their has have had can may any not if""",
+        """the a an of to in is are was were and or for on by with at from as that this it its
+        be does do did what which who when where how why there their has have had can may any
+        not if""",
     )
 )
 
@@ -38,7 +39,7 @@ class Bm25:
             lengths[i] = sum(counts.values())
             for word, count in counts.items():
                 postings[word].append((i, count))
-        norm = k1 * (1 - b + b * lengths / max(1.0, float(lengths.mean())))
+        norm = k1 * (1 - b + b * lengths / max(1.0, float(lengths.sum()) / max(1, len(texts))))
         self.n_texts = len(texts)
         self.weights: dict[str, tuple[np.ndarray, np.ndarray]] = {}
         for word, found in postings.items():

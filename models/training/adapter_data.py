@@ -361,14 +361,11 @@ def frame(tokenize: Tokenizer) -> dict[str, list[int]]:
 
 
 def build(
-    data: Path, base: Path, plain: Path | None, out: Path, seed: int = 1, share: float = 1.0
+    examples: list[Example], tokenize: Tokenizer, plain: Path | None, out: Path, seed: int = 1
 ) -> None:
-    """Write the data set; `share` < 1 keeps a random part of the examples (tests)."""
-    tokenize = Tokenizer(base)
+    """Write the data set of `examples`; those whose right passage is too long are left out."""
     builder = Builder(tokenize)
-    examples = collect(data, seed)
     random.Random(seed).shuffle(examples)
-    examples = examples[: int(len(examples) * share)]
     examples = [e for e in examples if all(builder.fits(p) for p in e.gold)]
     rows = [builder.row(e) for e in examples]
     spare: dict[str, list[int]] = defaultdict(list)
@@ -379,6 +376,7 @@ def build(
     tokens, token_ends = _ragged(builder.pieces.arrays, np.uint16)
     gold, gold_ends = _ragged(builder.gold, np.uint32)
     other, other_ends = _ragged(builder.other, np.uint32)
+    words, word_ends = _ragged([list(v) for v in tokenize.words()], np.uint8)
     meta = {
         "prompt_version": prompts.PROMPT_VERSION,
         "kinds": builder.kinds,
@@ -386,20 +384,26 @@ def build(
         "sets": [asdict(a) for a in sets],
         "counts": dict(Counter(f"{e.kind}{' (dev)' if e.dev else ''}" for e in examples)),
     }
-    words, word_ends = _ragged([list(v) for v in tokenize.words()], np.uint8)
-    arrays = dict(
-        tokens=tokens, token_ends=token_ends, rows=np.array(builder.rows, np.int32), gold=gold,
-        gold_ends=gold_ends, other=other, other_ends=other_ends, words=words, word_ends=word_ends,
-        plain=np.array(chats, np.int32).reshape(-1, 3),
-        meta=np.frombuffer(json.dumps(meta).encode("utf-8"), np.uint8),
-    )  # fmt: skip
+    arrays = {
+        "tokens": tokens,
+        "token_ends": token_ends,
+        "rows": np.array(builder.rows, np.int32),
+        "gold": gold,
+        "gold_ends": gold_ends,
+        "other": other,
+        "other_ends": other_ends,
+        "words": words,
+        "word_ends": word_ends,
+        "plain": np.array(chats, np.int32).reshape(-1, 3),
+        "meta": np.frombuffer(json.dumps(meta).encode("utf-8"), np.uint8),
+    }
     held = io.BytesIO()
     np.savez(held, **arrays)  # type: ignore[arg-type]
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_bytes(lzma.compress(held.getvalue(), preset=6))
     print(json.dumps(meta["counts"], indent=1))
-    print(f"{len(rows)} rows, {len(builder.pieces.arrays)} pieces, {len(tokens)} tokens, "
-          f"{len(sets)} development prompts, {out.stat().st_size} bytes")  # fmt: skip
+    print(f"{len(rows)} rows, {len(builder.pieces.arrays)} pieces, {len(tokens)} tokens,")
+    print(f"{len(sets)} development prompts, {out.stat().st_size} bytes")
 
 
 def main() -> None:
@@ -410,9 +414,9 @@ def main() -> None:
     parser.add_argument("--plain", type=Path)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--share", type=float, default=1.0)
     args = parser.parse_args()
-    build(args.data, args.base, args.plain, args.out, args.seed, args.share)
+    examples = collect(args.data, args.seed)
+    build(examples, Tokenizer(args.base), args.plain, args.out, args.seed)
 
 
 if __name__ == "__main__":

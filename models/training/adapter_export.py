@@ -56,7 +56,7 @@ def export(
     writer.add_name("SmolLM2-135M-Instruct cite")
     writer.add_string("adapter.type", "lora")
     writer.add_float32("adapter.lora.alpha", alpha)
-    writer.add_string("general.license", "cc-by-sa-4.0")
+    writer.add_string("general.license", "agpl-3.0-or-later")
     writer.add_string("docqa.base_sha256", hashlib.sha256(base.read_bytes()).hexdigest())
     writer.add_uint32("docqa.prompt_version", prompts.PROMPT_VERSION)
     writer.add_uint32("docqa.refusal_token", Tokenizer(base)(prompts.NOT_FOUND)[0])

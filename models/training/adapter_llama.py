@@ -12,7 +12,7 @@ the gradient of the merged weights back to A and B.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -49,6 +49,12 @@ class Base:
     attn_norm: Tensor
     ffn_norm: Tensor
     output_norm: Tensor
+
+    def lowest(self, n_layers: int) -> Base:
+        """Return a model of the first `n_layers` layers, to try the training on."""
+        kept = {k: v[:n_layers] for k, v in self.weights.items()}
+        norms = (self.attn_norm[:n_layers], self.ffn_norm[:n_layers], self.output_norm)
+        return Base(replace(self.shape, n_layers=n_layers), self.embedding, kept, *norms)
 
     def to(self, device: str) -> Base:
         """Return the weights on `device`."""

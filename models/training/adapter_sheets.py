@@ -229,11 +229,12 @@ Sheet = dict[str, dict[str, str]]  # thing -> attribute -> value
 
 
 def draw_sheet(w: Words, domain: Domain, n_things: int, n_facts: int) -> Sheet:
-    """Return `n_things` things, each with the same `n_facts` attributes, in a drawn order."""
+    """Return up to `n_things` things, each with the same `n_facts` attributes, in a drawn order."""
     chosen = w.rng.sample(domain.facts, min(n_facts, len(domain.facts)))
     sheet: Sheet = {}
-    while len(sheet) < n_things:
-        sheet[domain.thing(w)] = {name: value(w) for name, value in chosen}
+    for _ in range(3 * n_things):  # the development names may be fewer than `n_things`
+        if len(sheet) < n_things:
+            sheet[domain.thing(w)] = {name: value(w) for name, value in chosen}
     return sheet
 
 

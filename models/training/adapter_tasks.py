@@ -120,6 +120,8 @@ def pairs(w: Words) -> Iterator[Example]:
     """Yield a question that needs two sources: both values, each with its own marker."""
     domain = w.rng.choice(DOMAINS)
     sheet = draw_sheet(w, domain, 2, w.rng.randint(2, 5))
+    if len(sheet) < 2:
+        return
     one, two = sheet
     name = w.rng.choice(list(sheet[one]))
     first = _place(w, domain, write_sheet(w, {one: sheet[one]}, domain))

@@ -6,7 +6,7 @@ r"""Train the citing adapter within a box of time.
 The learning rate follows the clock (or the epochs, whichever is further) down to zero, so that the
 result is a finished one however fast the machine is. Every two minutes the adapter is saved as
 float16 safetensors in parts; at the end the development prompts are answered in batches. `--smoke`
-does all of it in small on a CPU. `--full` trains all projections instead, for the comparison, and
+does all of it in small on a CPU, on the two lowest layers. `--full` trains all projections instead, for the comparison, and
 saves figures only.
 """
 
@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import json
 import lzma
-import math
 import queue
 import threading
 import time
@@ -42,7 +41,10 @@ from models.training.adapter_llama import (
 
 SAVE_EVERY_S = 120.0
 PART_BYTES = 15_000_000
-N_NEW = 112
+N_NEW = 112  # tokens of an answer, and where a few words are asked for:
+N_NEW_SHORT = 48
+SHORT = ("squad", "web", "policy", "table", "two", "follow", "position")
+MAX_ROWS = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +58,7 @@ class Plan:
     rank: int
     kv_rank: int
     epochs: float
+    max_steps: int  # 0: as many as the time allows
     n_warmup: int
     seed: int
     compiled: bool
@@ -136,13 +139,14 @@ class Trainer:
             file.write(line + "\n")
 
     def progress(self) -> float:
-        """Return how much of the run is over, by the clock or by the epochs."""
+        """Return how much of the run is over, by the clock, the epochs or the steps."""
         budget = 60 * (self.plan.minutes - self.plan.eval_minutes)
         epochs = self.sampler.n_drawn / (self.plan.epochs * max(1, len(self.sampler.train)))
-        return max(self.elapsed / budget, epochs)
+        steps = self.n_steps / self.plan.max_steps if self.plan.max_steps else 0.0
+        return max(self.elapsed / budget, epochs, steps)
 
     def _watched(self) -> list[Batch]:
-        """Return development prompts whose loss is watched, one batch for each of five kinds."""
+        """Return what is watched: development prompts of five kinds, and the base's own words."""
         found = []
         for name in ("squad-4", "squad-adversarial", "contract", "log", "table"):
             samples, used = [], 0
@@ -157,7 +161,11 @@ class Trainer:
                 samples.append(Sample(prompt, target, name))
             if samples:
                 found.append(pack(samples, self.n_tokens))
-        return found
+        plain = [row for row in self.data.arrays["plain"].tolist() if row[2]]
+        chats = [Sample(self.data.piece(a), self.data.piece(b), "plain") for a, b, _ in plain]
+        while sum(len(s.prompt) + len(s.target) for s in chats) > self.n_tokens:
+            chats.pop()
+        return [*found, pack(chats, self.n_tokens)] if chats else found
 
     def loss(self, merged: Merged, batch: Batch) -> Tensor:
         """Return the weighted cross entropy of the target tokens, in nats."""
@@ -169,9 +177,9 @@ class Trainer:
             return tensor.pin_memory().to(self.device, non_blocking=True)
 
         ends = send(batch.ends)
-        hidden = self.llama.hidden(
-            merged, send(batch.tokens), send(batch.places), ends, batch.longest
-        )
+        tokens, places = send(batch.tokens), send(batch.places)
+        fused = torch.is_grad_enabled()  # watching is too rare to compile a second version for
+        hidden = self.llama.hidden(merged, tokens, places, ends, batch.longest, fused=fused)
         scores = self.llama.logits(hidden[send(batch.at)])
         each = torch.nn.functional.cross_entropy(scores, send(batch.wanted), reduction="none")
         return (each * send(batch.weight)).sum()
@@ -206,6 +214,7 @@ class Trainer:
 
     def train(self) -> None:
         """Train until the clock or the epochs are over."""
+        self.note(event="dev", loss=self.watched_loss())
         source = Prefetch(batches(self.sampler.samples(), self.n_tokens))
         saved = shown = self.elapsed
         tokens, losses = 0, []
@@ -276,14 +285,11 @@ class Trainer:
     def answers(self) -> list[adapter_metrics.Outcome]:
         """Answer the development prompts, as many as the time allows."""
         merged = self.module.merge(self.base, self.dtype)
-        merged = Merged(
-            *(m.detach() for m in (merged.qkv, merged.output, merged.gate_up, merged.down))
-        )
         placed = self.data.meta["sets"]
         if self.plan.eval_limit:
             placed = placed[:: max(1, len(placed) // self.plan.eval_limit)]
         made = [(p, self.data.arranged(p)[0]) for p in placed]
-        groups = grouped(made, 2 * self.n_tokens)
+        groups = grouped(made, 4 * self.n_tokens)
         refusal, end = int(self.data.frame["refusal"][0]), int(self.data.frame["end"][0])
         found: list[adapter_metrics.Outcome] = []
         for i, group in enumerate(groups):
@@ -291,7 +297,8 @@ class Trainer:
                 self.note(event="evaluation cut", groups=i, of=len(groups))
                 break
             prompts = [prompt for _, prompt in group]
-            texts, chances = self.llama.generate(merged, prompts, end, N_NEW, refusal)
+            n_new = N_NEW if is_long(group[0]) else N_NEW_SHORT
+            texts, chances = self.llama.generate(merged, prompts, end, n_new, refusal)
             best = chances.argmax(-1).tolist()
             chance = chances[:, refusal].tolist()
             for (p, _), ids, top, p_no in zip(group, texts, best, chance, strict=True):
@@ -316,13 +323,19 @@ class Trainer:
 Placed = tuple[dict[str, Any], np.ndarray]
 
 
+def is_long(item: Placed) -> bool:
+    """Return whether the answer may be a sentence rather than a few words."""
+    return not item[0]["name"].startswith(SHORT)
+
+
 def grouped(made: list[Placed], n_tokens: int) -> list[list[Placed]]:
-    """Return batches of prompts of similar length, in an order that mixes the sets."""
-    ordered = sorted(made, key=lambda m: len(m[1]))
+    """Return batches of prompts of similar length and kind of answer."""
+    ordered = sorted(made, key=lambda m: (is_long(m), len(m[1])))
     groups: list[list[Placed]] = [[]]
     for item in ordered:
         longest = len(item[1])
-        if groups[-1] and ((len(groups[-1]) + 1) * longest > n_tokens or len(groups[-1]) >= 256):
+        full = (len(groups[-1]) + 1) * longest > n_tokens or len(groups[-1]) >= MAX_ROWS
+        if groups[-1] and (full or is_long(groups[-1][0]) != is_long(item)):
             groups.append([])
         groups[-1].append(item)
     return groups
@@ -343,6 +356,7 @@ def main() -> None:
     parser.add_argument("--rank", type=int, default=64)
     parser.add_argument("--kv-rank", type=int, default=32)
     parser.add_argument("--epochs", type=float, default=5.0, help="at most")
+    parser.add_argument("--steps", type=int, default=0, help="at most")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--eval-limit", type=int, default=0, help="development prompts; 0: all")
     parser.add_argument("--no-compile", action="store_true")
@@ -357,6 +371,7 @@ def main() -> None:
         rank=args.rank,
         kv_rank=args.kv_rank,
         epochs=args.epochs,
+        max_steps=args.steps,
         n_warmup=60,
         seed=args.seed,
         compiled=not args.no_compile,
@@ -364,12 +379,14 @@ def main() -> None:
         eval_limit=args.eval_limit,
     )
     device = "cuda" if torch.cuda.is_available() and not args.smoke else "cpu"
+    base = load_base(args.base)
     if args.smoke:
-        plan = replace(plan, minutes=1.2, eval_minutes=0.5, n_tokens=1536, epochs=math.inf)
-        plan = replace(plan, n_warmup=2, compiled=False, eval_limit=24)
+        base = base.lowest(2)
+        plan = replace(plan, minutes=30.0, n_tokens=1536, max_steps=6, n_warmup=2)
+        plan = replace(plan, compiled=False, eval_limit=6)
     torch.set_float32_matmul_precision("high")
     args.out.mkdir(parents=True, exist_ok=True)
-    trainer = Trainer(Dataset(args.data), load_base(args.base), plan, args.out, device)
+    trainer = Trainer(Dataset(args.data), base, plan, args.out, device)
     trainer.note(event="start", device=device, rows=len(trainer.sampler.train), plan=asdict(plan))
     trainer.train()
     trainer.evaluate()
