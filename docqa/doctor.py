@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.metadata
 import platform
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 from docqa.config import Config
@@ -69,19 +68,14 @@ def library(config: Config) -> list[Finding]:
     return [Finding("library", str(paths.root), f"{n_bytes / 1e6:.1f} MB")]
 
 
-def ocr() -> list[Finding]:
+def ocr(language: str) -> list[Finding]:
     """Return whether scanned pages can be read."""
-    from docqa.parse.ocr import find_tessdata
+    from docqa.parse.pdf_ocr import find_tessdata
 
-    folder: Path | None = find_tessdata()
+    folder = find_tessdata(language)
     if folder is None:
-        return [
-            Finding(
-                "ocr",
-                "tesseract",
-                "not found: scanned pages are reported as not read (install tesseract-ocr)",
-            )
-        ]
+        advice = f"no language data for '{language}': scanned pages are reported as not read"
+        return [Finding("ocr", "tesseract", f"{advice} (install tesseract-ocr)")]
     return [Finding("ocr", "tesseract", f"language data in {folder}")]
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +21,13 @@ def config_file() -> Path:
 
 
 def runtime_dir() -> Path:
-    """Return the folder of sockets and locks of running processes."""
+    """Return the folder of sockets and locks of running processes; it need not exist.
+
+    Where the system gives a user none (a plain ssh session, cron), one inside the user's cache:
+    never the shared temporary folder, where another user could have put it first.
+    """
+    if sys.platform.startswith("linux") and not os.environ.get("XDG_RUNTIME_DIR"):
+        return Path(platformdirs.user_cache_dir("docqa", appauthor=False)) / "run"
     return Path(platformdirs.user_runtime_dir("docqa", appauthor=False))
 
 

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
+from docqa import doctor
 from docqa.config import Config
+from docqa.errors import DocqaError
 from docqa.library import Library
 from docqa.paths import LibraryPaths
 from docqa.protocols import Embedder, Engine, Reranker
@@ -46,3 +51,87 @@ def build(config: Config) -> Workspace:
         return open_reranker(config.retrieve, library.embedder)
 
     return Workspace(library, config, open_engine=open_engine, open_reranker=open_reranker)
+
+
+def diagnose(config: Config) -> list[doctor.Finding]:
+    """Return what works on this machine and every effective setting: `docqa doctor`."""
+    found = doctor.machine() + doctor.ocr(config.parse.ocr_language) + doctor.library(config)
+    return found + _models(config) + doctor.settings(config)
+
+
+def _models(config: Config) -> list[doctor.Finding]:
+    from models.catalog import resolve
+    from models.embedder import open_embedder
+    from models.reranker import open_reranker
+
+    found = []
+    try:
+        path = resolve(config.model.path)
+        found.append(doctor.Finding("model", config.model.path, str(path)))
+        found.append(_offload())
+    except DocqaError as error:
+        found.append(doctor.failed("model", config.model.path, error))
+    try:
+        embedder = open_embedder(config.embed)
+        found.append(
+            doctor.Finding("model", "embedder", f"{embedder.name}, {embedder.dim} numbers")
+        )
+        if config.retrieve.reranker != "none":
+            reranker = open_reranker(config.retrieve, embedder)
+            found.append(doctor.Finding("model", "reranker", reranker.name))
+    except DocqaError as error:
+        found.append(doctor.failed("model", "embedder and reranker", error))
+    return found
+
+
+def _offload() -> doctor.Finding:
+    """Say whether the build of llama.cpp can use a GPU, asked in a process of its own."""
+    code = "import llama_cpp; print(llama_cpp.llama_supports_gpu_offload())"
+    asked = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    can = asked.stdout.strip().endswith("True")
+    value = "yes" if can else "no: this build of llama-cpp-python runs on the CPU only"
+    return doctor.Finding("model", "gpu offload", value)
+
+
+def available_models(config: Config) -> list[dict[str, Any]]:
+    """Return one record a model that can be named: `docqa models`."""
+    from models.catalog import list_models
+
+    return [
+        {
+            "name": entry.name,
+            "path": str(entry.path),
+            "source": entry.source,
+            "architecture": entry.architecture,
+            "quantisation": entry.quantisation,
+            "n_bytes": entry.n_bytes,
+            "context_length": entry.context_length,
+            "is_default": entry.name == config.model.path,
+            "problem": entry.problem,
+        }
+        for entry in list_models()
+    ]
+
+
+def check_library(config: Config, *, is_repaired: bool) -> list[str]:
+    """Return what is wrong with the library, in sentences: `docqa check`."""
+    from docqa.check import check, repair
+
+    paths = LibraryPaths(config.library.dir)
+    findings = repair(paths) if is_repaired else check(paths)
+    return [f"{finding.subject}: {finding.problem}" for finding in findings]
+
+
+def engine_status() -> list[str]:
+    """Return one line a warm engine of this user: `docqa engine status`."""
+    from models.shared_host import status
+
+    return [str(line) for line in status()]
+
+
+def stop_engine() -> list[str]:
+    """Stop the warm engines of this user: `docqa engine stop`."""
+    from models.shared_host import stop
+
+    n_stopped = stop()
+    return [f"stopped {n_stopped} engine{'s' if n_stopped != 1 else ''}"] if n_stopped else []

@@ -36,7 +36,7 @@ def _no_arguments() -> int:
     if sys.stdin.isatty() and sys.stdout.isatty():
         from tui.app import run_app
 
-        return run_app(load(environ=os.environ), ())
+        return int(run_app(load(environ=os.environ), ()))
     print("docqa: no command; see `docqa --help`", file=sys.stderr)
     return ExitCode.USAGE
 
@@ -336,7 +336,7 @@ def tui(arguments: argparse.Namespace) -> int:
     """`docqa tui [PATH…]`."""
     from tui.app import run_app
 
-    return run_app(_config(arguments), tuple(Path(p) for p in arguments.paths))
+    return int(run_app(_config(arguments), tuple(Path(p) for p in arguments.paths)))
 
 
 def completions(arguments: argparse.Namespace) -> int:
