@@ -9,19 +9,19 @@ word. The first reading that matches anything is the answer's, and the answer sa
 
 from __future__ import annotations
 
-import re
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import PurePath
 
-from docqa.parse.levels import LEVELS
 from docqa.parse.log import LogSample, RecordReader
 from docqa.parse.log_format import MISS, find_formats
 from docqa.parse.templates import mask
 from docqa.scan_fields import values_of
-from docqa.scan_intent import Operation, ScanQuery, Term
+from docqa.scan_intent import Operation, ScanQuery
+from docqa.scan_pattern import Reading, readings
+from docqa.scan_pattern import prefilter_terms as prefilter_terms
 from docqa.types import Chunk, Scope
 
 MAX_KEPT = 1_000
@@ -29,35 +29,6 @@ MAX_KEPT = 1_000
 
 _BUCKET_FORMAT = {"minute": "%Y-%m-%d %H:%M", "hour": "%Y-%m-%d %H:00", "day": "%Y-%m-%d"}
 _MAX_BUCKETS = 100_000
-_ENDINGS = "(?:s|es|ed|d|ing|er|ers)?"
-_SOFT = frozenset(
-    [
-        "request",
-        "requests",
-        "hit",
-        "hits",
-        "visit",
-        "visits",
-        "call",
-        "calls",
-        "attempt",
-        "attempts",
-    ]
-)
-"""What an access log is made of and does not say: given up beside something definite."""
-_SUFFIX = re.compile(r"(?:ies|ing|ed|es|s|e)$")
-
-
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """One way to understand the query. All `patterns` have to match, on one line or one record."""
-
-    text: str  # in words, for the user
-    patterns: tuple[re.Pattern[str], ...] = ()
-    literals: tuple[str, ...] = ()  # lower case; a record without them cannot match
-    levels: frozenset[str] = frozenset()
-    is_by_line: bool = True
-    is_phrase: bool = False  # words of the question that were neighbours have to be neighbours
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,129 +79,6 @@ class ScanText:
 
     text: str
     cited: tuple[ScanMatch, ...]
-
-
-def readings(query: ScanQuery) -> tuple[Reading, ...]:
-    """Return the ways to understand `query`, the narrowest first."""
-    level_text = f"level {' or '.join(x for x in LEVELS if x in query.levels)}"
-    if not query.terms:
-        found = [Reading(level_text if query.levels else "all records", levels=query.levels)]
-    else:
-        suffix = f", {level_text}" if query.levels else ""
-        found = [
-            _reading(query.terms, True, True, query.levels, suffix),
-            _reading(query.terms, False, True, query.levels, suffix),
-            _reading(query.terms, False, False, query.levels, suffix),
-        ]
-    hard = tuple(term for term in query.terms if term.is_exact or set(term.words) - _SOFT)
-    if len(hard) < len(query.terms) and any(term.is_exact for term in hard):
-        found.append(_reading(hard, False, True, query.levels, ""))
-    if query.levels:
-        word = Term((query.level_word,))
-        phrase = _with_level_word(query)
-        found.append(_reading((*query.terms, word), False, True, frozenset(), ""))
-        if phrase is not None:
-            found.insert(0, phrase)
-    unique: dict[tuple[object, ...], Reading] = {}
-    for reading in found:
-        key = (tuple(p.pattern for p in reading.patterns), reading.levels, reading.is_by_line)
-        unique.setdefault(key, reading)
-    return tuple(unique.values())
-
-
-def _with_level_word(query: ScanQuery) -> Reading | None:
-    """`connection errors` may be a phrase of the log: the word before the level word with it."""
-    low = query.question.lower()
-    for term in query.terms:
-        if not term.is_exact and f"{term.text} {query.level_word}" in low:
-            rest = tuple(t for t in query.terms if t is not term)
-            joined = Term((*term.words, query.level_word))
-            return _reading((*rest, joined), True, True, frozenset(), "")
-    return None
-
-
-def _reading(
-    terms: tuple[Term, ...], phrases: bool, by_line: bool, levels: frozenset[str], suffix: str
-) -> Reading:
-    pieces: list[tuple[str, Term]] = []
-    for term in terms:
-        words = (term.text,) if term.is_exact or phrases else term.words
-        pieces += [(word, term) for word in words]
-    shown = " and ".join(
-        f"HTTP status {word}" if term.is_status else f'"{word}"' for word, term in pieces
-    )
-    where = "lines" if by_line else "records"
-    endings = "" if all(term.is_exact for _, term in pieces) else ", other endings allowed"
-    literals = [literal for word, term in pieces for literal in _literals(word, term.is_exact)]
-    return Reading(
-        text=f"{where} with {shown} (any case{endings}){suffix}",
-        patterns=tuple(_term_pattern(word, term) for word, term in pieces),
-        literals=tuple(dict.fromkeys(literals)),
-        levels=levels,
-        is_by_line=by_line,
-        is_phrase=phrases and any(len(term.words) > 1 and not term.is_exact for term in terms),
-    )
-
-
-_STATUS_BEFORE = (
-    r"(?:HTTP/[\d.]+\"? |\bstatus(?:_?code)?[\"']?\s*[=:]?\s*[\"']?|\bcode[\"']?\s*[=:]\s*[\"']?"
-    r"|\b(?:GET|POST|PUT|DELETE|PATCH|HEAD|OPTIONS) \S+ )"
-)
-
-
-def _term_pattern(word: str, term: Term) -> re.Pattern[str]:
-    if term.is_status:
-        return re.compile(_STATUS_BEFORE + re.escape(word) + r"(?!\w)", re.IGNORECASE)
-    return _pattern(word, term.is_exact)
-
-
-def _pattern(text: str, is_exact: bool) -> re.Pattern[str]:
-    """Return what finds a word or a phrase: whole words, any case, any space between them."""
-    if is_exact:
-        body = r"\s+".join(map(re.escape, text.split()))
-    else:
-        body = r"[\W_]+".join(_inflected(word) for word in text.split())
-    before = r"(?<!\w)" if text[0].isalnum() else ""
-    after = r"(?!\w)" if text[-1].isalnum() else ""
-    return re.compile(before + body + after, re.IGNORECASE)
-
-
-def _inflected(word: str) -> str:
-    stem = _stem(word)
-    return re.escape(stem) + (
-        "(?:y|ies|ied)" if stem != word and word.endswith("ies") else _tail(stem, word)
-    )
-
-
-def _tail(stem: str, word: str) -> str:
-    if not word.isalpha() or len(word) < 4:
-        return "s?" if word.isalpha() else ""
-    doubled = f"{re.escape(stem[-1])}?" if stem[-1] in "bdgmnprt" else ""
-    return f"(?:e|{doubled}{_ENDINGS})"
-
-
-def _stem(word: str) -> str:
-    """Cut a common ending, never below three letters."""
-    if not word.isalpha() or len(word) < 4 or word.endswith("ss"):
-        return word
-    stem = _SUFFIX.sub("", word)
-    if len(stem) < 3:
-        return word
-    if len(stem) > 3 and stem[-1] == stem[-2] and stem[-1] in "bdgmnprt" and stem != word:
-        stem = stem[:-1]
-    return stem
-
-
-def _literals(text: str, is_exact: bool) -> list[str]:
-    return [word.lower() if is_exact else _stem(word).lower() for word in text.split()]
-
-
-def prefilter_terms(query: ScanQuery) -> tuple[str, ...]:
-    """Return terms that every match contains as whole words: what an index may narrow by.
-
-    Only exact terms: the others may occur with other endings. Empty: every chunk has to be read.
-    """
-    return tuple(term.text for term in query.terms if term.is_exact)
 
 
 def run_scan(

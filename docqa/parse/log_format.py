@@ -210,6 +210,9 @@ def find_formats(sample: Sequence[str]) -> list[LineFormat]:
     found += [(n, f) for n, f in pairs[:1] if n >= _MIN_SEARCHED * len(rest)]
     if not found:
         near = _counted("near", rest, _NEAR, False)
+        bracketed = _counted("bracketed", rest, r"\[", True)
+        if near and bracketed and bracketed[0][0] >= near[0][0]:
+            near = bracketed  # a fixed character is found many times faster than any place
         found += [(n, f) for n, f in near[:1] if n >= _MIN_SEARCHED * len(rest)]
     found.sort(key=lambda pair: -pair[0])
     return [line_format for _, line_format in found]
