@@ -7,6 +7,7 @@ question that is not right names the stage that lost it, so that the next thing 
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -21,6 +22,10 @@ from docqa.types import Answer, AnswerKind, Candidate, Citation, Evidence, Locat
 
 if TYPE_CHECKING:
     from docqa.workspace import Workspace
+
+
+# Up to the end of the first sentence or line; matches the empty text too.
+_FIRST = re.compile(r"(?:(?!\.\s)[^\n])*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,12 +72,23 @@ def judge(
     cited = [is_cited(question, c) for c in answer.citations]
     # An exact scan reads the whole log: the lines that it cites are its evidence.
     has_evidence = any(_is_of(question, e) for e in answer.evidence) or any(cited)
-    has_value = answer.found and metrics.contains_answer(answer.text, question.answers)
+    has_value = answer.found and metrics.contains_answer(_claim(question, answer), question.answers)
     verdict = Judged(question, answer, latency_s, has_evidence, has_value, any(cited), "")
     if verdict.is_right:
         return verdict
     stage = _lost_at(verdict, candidates)
     return Judged(question, answer, latency_s, has_evidence, has_value, any(cited), stage)
+
+
+def _claim(question: Question, answer: Answer) -> str:
+    """Return the part of the shown text that must hold the value.
+
+    Of a count only the first sentence: the lines listed below it are full of numbers.
+    """
+    if not question.kind.endswith("count"):
+        return answer.text
+    first = _FIRST.match(answer.text)
+    return first[0] if first is not None else ""
 
 
 def _lost_at(verdict: Judged, candidates: Sequence[Candidate]) -> str:

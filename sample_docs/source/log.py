@@ -16,13 +16,14 @@ def events() -> list[Event]:
     return sorted(found, key=lambda e: e.time)
 
 
-def make(path: Path) -> dict[str, int]:
-    """Write the log to `path`; return the 1-based line of every event that has a key."""
+def make(path: Path) -> dict[str, range]:
+    """Write the log to `path`; return the 1-based lines of every event that has a key."""
     lines: list[str] = []
-    places: dict[str, int] = {}
+    places: dict[str, range] = {}
     for event in events():
-        if event.key is not None:
-            places[event.key] = len(lines) + 1
+        first = len(lines) + 1
         lines += render(event)
+        if event.key is not None:
+            places[event.key] = range(first, len(lines) + 1)
     path.write_bytes(("\n".join(lines) + "\n").encode())
     return places

@@ -19,13 +19,13 @@ MANUAL, LOG, PAPER, NOTE = "pump_manual.pdf", "service.log", "paper.pdf", "scann
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A question as it is written down; `n_places` pages or lines are expected."""
+    """A question as it is written down; `n_places` pages or events are expected."""
 
     question: str
     file: str
     answers: tuple[str, ...] = ()
     needles: tuple[str, ...] = ()  # of a PDF: words that are all on the page
-    keys: tuple[str, ...] = ()  # of the log: events; `a|b|c` is any of them
+    keys: tuple[str, ...] = ()  # of the log: events, any of them
     counted: str = ""  # of the log: a text; the answer is the number of lines that hold it
     kind: str = "fact"
     n_places: int = 1
@@ -54,27 +54,25 @@ def _pdf_places(asked: Asked, pages: list[str]) -> list[int]:
         return found
     found = [i for i, text in enumerate(pages, 1) if all(n in text for n in asked.needles)]
     assert len(found) == asked.n_places, (asked.question, found)
-    if asked.kind != "derived":
-        seen = " ".join(pages[i - 1] for i in found).lower()
-        assert any(answer.lower() in seen for answer in asked.answers), asked.question
+    seen = " ".join(pages[i - 1] for i in found).lower()
+    assert any(answer.lower() in seen for answer in asked.answers), asked.question
     return found
 
 
-def _log_places(asked: Asked, lines: list[str], places: dict[str, int]) -> list[int]:
+def _log_places(asked: Asked, lines: list[str], places: dict[str, range]) -> list[int]:
     if asked.counted:
         found = [i for i, line in enumerate(lines, 1) if asked.counted in line]
         assert str(len(found)) in asked.answers, (asked.question, len(found))
         return found
-    found = sorted(places[key] for key in asked.keys)
-    assert len(found) == asked.n_places, (asked.question, found)
-    if asked.kind != "derived":
-        # A record is its first line and those that follow without a time of their own.
-        seen = " ".join(" ".join(lines[i - 1 : i + 8]) for i in found).lower()
-        assert any(answer.lower() in seen for answer in asked.answers), asked.question
+    assert len(asked.keys) == asked.n_places, asked.question
+    # Each line of a record is a right place: a stack trace belongs to the line above it.
+    found = sorted(line for key in asked.keys for line in places[key])
+    seen = " ".join(lines[i - 1] for i in found).lower()
+    assert any(answer.lower() in seen for answer in asked.answers), asked.question
     return found
 
 
-def make(folder: Path, asked: list[Asked], places: dict[str, int]) -> None:
+def make(folder: Path, asked: list[Asked], places: dict[str, range]) -> None:
     """Write `questions.jsonl` into `folder`, where the documents already are."""
     pages = {name: pages_of(folder / name) for name in (MANUAL, PAPER)}
     lines = (folder / LOG).read_text(encoding="utf-8").splitlines()

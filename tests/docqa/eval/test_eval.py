@@ -110,6 +110,20 @@ def test_a_right_answer() -> None:
     assert verdict.stage == ""
 
 
+@pytest.mark.parametrize(
+    ("text", "is_right"),
+    [
+        ("14 records. Scanned.\nLine 7: 15 attempts [1]", True),
+        ("15 records. Scanned.\nLine 7: 14 attempts [1]", False),
+        ("15 records\n14", False),
+        ("", False),
+    ],
+)
+def test_of_a_count_the_first_sentence_is_judged(text: str, is_right: bool) -> None:
+    counted = question(kind="log-count", answers=("14",))
+    assert judge(counted, answer(text, kind=AnswerKind.SCAN), [], 1.0).has_value is is_right
+
+
 def test_a_refusal_is_right_only_where_nothing_answers() -> None:
     assert judge(ABSENT, REFUSED, [], 1.0).is_right
     assert judge(ABSENT, answer(), [candidate(6, 7)], 1.0).stage == "answered (model)"
