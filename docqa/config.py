@@ -39,7 +39,9 @@ class ModelConfig:
     path: str = "smollm2-135m-instruct"  # a name of `docqa models` or a GGUF file
     engine: str = "llama"  # llama | torch
     adapter: str = "auto"  # auto: ours where its base is loaded; none; or a GGUF adapter
-    context_length: int = 8192
+    context_length: int = 0  # tokens; 0: as trained, 8192 at most. Beyond: see `rope`
+    rope: str = "auto"  # auto: YaRN beyond the trained length; none | linear | ntk | yarn
+    force: bool = False  # more than 8 times the trained length
     n_gpu_layers: int = -1  # -1: all, where the build has a GPU
     n_threads: int = 0  # 0: as many as there are physical cores
     kv_type_k: str = "q8_0"
@@ -114,6 +116,7 @@ class Config:
         return found
 
 
+BOOLEANS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 ENVIRONMENT_SHORT = {"DOCQA_LIBRARY": "library.dir", "DOCQA_MODEL": "model.path"}
 
 
@@ -206,6 +209,10 @@ def _typed(raw: object, kind: type | types.UnionType, name: str, origin: str) ->
     try:
         if kind is Path and isinstance(raw, str | Path):
             return Path(raw).expanduser().absolute()
+        if kind is bool and isinstance(raw, bool):
+            return raw
+        if kind is bool and isinstance(raw, str) and raw.lower() in BOOLEANS:
+            return BOOLEANS[raw.lower()]
         if kind is float and isinstance(raw, int | float | str) and not isinstance(raw, bool):
             return float(raw)
         if kind is int and isinstance(raw, int | str) and not isinstance(raw, bool):

@@ -8,103 +8,31 @@ request waits until the model is loaded. A crash (an abort inside llama.cpp, out
 from __future__ import annotations
 
 import contextlib
-import os
 import queue
-import subprocess
-import tempfile
 import threading
 from array import array
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import IO, Protocol, TypeVar
+from typing import TypeVar
 
 from docqa import errors
 from docqa.config import ModelConfig
-from docqa.errors import DocqaError, EngineDied, ModelError, ModelRefused
+from docqa.errors import DocqaError, EngineDied, ModelError
 from docqa.protocols import Piece, Prefill, Sampling, Stop
 from docqa.types import EngineInfo, Segment
 from models import wire
 from models.catalog import choose_adapter, resolve
 from models.chat_template import Skeleton, segments
+from models.load_plan import Log, load_settings, quiet
 from models.model_file import ModelFile, read_model
-from models.processes import LOG_TAIL_BYTES, command, last_lines
-from models.settings import KV_PAIRS, AdapterSettings, LoadSettings
+from models.private_host import PrivateProcess, Process
+from models.settings import LoadSettings
 from models.tokenizer import PROBE, BpeTokenizer, build_tokenizer, with_bos
 
 POLL_S = 0.05  # how often a cancel event is looked at
 TEMPLATE_S = 5.0  # a chat template that takes longer is taken for one that never ends
-CLOSE_S = 2.0
 
-Log = Callable[[str], None]
 Kind = TypeVar("Kind", bound=wire.Message)
-
-
-class Process(Protocol):
-    """A running engine process as its caller holds it."""
-
-    channel: wire.Channel
-    is_shared: bool
-
-    def tail(self) -> str:
-        """Return the last words of the process."""
-        ...
-
-    def kill(self) -> None:
-        """End the process at once."""
-        ...
-
-    def end(self) -> None:
-        """Let go of the process; one that is ours alone ends."""
-        ...
-
-
-class PrivateProcess:
-    """An engine process of our own, over pipes. It ends when its input is closed, so with us."""
-
-    is_shared = False
-
-    def __init__(self) -> None:
-        """Start the process; it loads nothing yet."""
-        # A file, not a pipe: nobody has to drain it, and it is there after an abort.
-        self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 closed in end()
-        self._child = subprocess.Popen(
-            command("models.engine_process"),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._errors,
-            start_new_session=True,  # Ctrl-C in the terminal is not sent to it
-        )
-        assert self._child.stdin and self._child.stdout
-        self.channel = wire.Channel(self._child.stdout, self._child.stdin, wire.Reply)  # type: ignore[arg-type]
-
-    @property
-    def pid(self) -> int:
-        """The process id."""
-        return self._child.pid
-
-    def tail(self) -> str:
-        """Return how the process ended and the last lines that it wrote."""
-        try:
-            code: int | None = self._child.wait(timeout=CLOSE_S)
-        except subprocess.TimeoutExpired:
-            code = None
-        size = self._errors.seek(0, os.SEEK_END)
-        self._errors.seek(max(0, size - LOG_TAIL_BYTES))
-        return f"exit status {code}: {last_lines(self._errors.read())}"
-
-    def kill(self) -> None:
-        """End the process at once."""
-        self._child.kill()
-
-    def end(self) -> None:
-        """Close its input, which ends it; kill it where it does not heed that."""
-        self.channel.close()
-        try:
-            self._child.wait(timeout=CLOSE_S)
-        except subprocess.TimeoutExpired:
-            self._child.kill()
-            self._child.wait()
-        self._errors.close()
 
 
 class HostEngine:
@@ -119,7 +47,7 @@ class HostEngine:
     ) -> None:
         """Start the process and have it load the model; does not wait for it."""
         self.settings, self.model = settings, model
-        self._start, self._log = start, log or (lambda line: None)
+        self._start, self._log = start, log or quiet
         self._uses_template = True
         self._tokenizer: BpeTokenizer | None = None
         self._asks_process = False  # for tokens
@@ -470,7 +398,7 @@ def open_engine(config: ModelConfig, *, log: Log | None = None) -> HostEngine:
     """
     path = resolve(config.path)
     model = read_model(path)
-    settings = load_settings(config, model, choose_adapter(config.adapter, model))
+    settings = load_settings(config, model, choose_adapter(config.adapter, model), log or quiet)
 
     def start() -> Process:
         shared = None
@@ -481,45 +409,3 @@ def open_engine(config: ModelConfig, *, log: Log | None = None) -> HostEngine:
         return shared or PrivateProcess()
 
     return HostEngine(settings, model, start, log)
-
-
-def load_settings(config: ModelConfig, model: ModelFile, adapter: Path | None) -> LoadSettings:
-    """Return how to load `model`.
-
-    Raises:
-        ModelRefused: settings that cannot work for this model.
-    """
-    pair = (config.kv_type_k, config.kv_type_v)
-    if pair not in KV_PAIRS:
-        works = ", ".join(f"{k}/{v}" for k, v in KV_PAIRS)
-        raise ModelRefused(
-            f"KV types {pair[0]}/{pair[1]}: no attention kernel works on this pair; "
-            f"choose kv_type_k and kv_type_v among {works}"
-        )
-    for part, dim in (("K", model.head_dim_k), ("V", model.head_dim_v)):
-        kind = pair[part == "V"]
-        if kind not in ("f16", "bf16") and dim % 32:
-            raise ModelRefused(
-                f"{model.name}: KV type {kind} needs heads in multiples of 32, its {part} heads "
-                f"have {dim}; set kv_type_k and kv_type_v to f16"
-            )
-    if config.context_length < 256:
-        raise ModelRefused(f"context_length {config.context_length} is too small; 256 at least")
-    return LoadSettings(
-        path=str(model.path),
-        context_length=config.context_length,
-        adapters=(AdapterSettings(path=str(adapter)),) if adapter else (),
-        kv_type_k=pair[0],
-        kv_type_v=pair[1],
-        n_threads=config.n_threads or physical_cores(),
-        adapts_threads=config.n_threads == 0,
-        n_gpu_layers=config.n_gpu_layers,
-    )
-
-
-def physical_cores() -> int:
-    """Return the physical cores that this process may use."""
-    import psutil
-
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return max(1, min(psutil.cpu_count(logical=False) or 1, usable or 1))
