@@ -126,7 +126,11 @@ def engine_status() -> list[str]:
     """Return one line a warm engine of this user: `docqa engine status`."""
     from models.shared_host import status
 
-    return [str(line) for line in status()]
+    return [
+        f"pid {e.pid}  {e.model}  {e.state}  {e.n_clients} clients  context {e.context_length}  "
+        f"{e.n_cached_tokens} tokens cached  up {e.uptime_s:.0f} s  idle {e.idle_s:.0f} s"
+        for e in status()
+    ]
 
 
 def stop_engine() -> list[str]:

@@ -23,6 +23,7 @@ from typing import BinaryIO
 from docqa import pack, prompts
 from docqa.answer import Draft, generate_answer
 from docqa.config import Config
+from docqa.errors import UnsupportedFile
 from docqa.events import (
     Answered,
     AnswerText,
@@ -141,6 +142,17 @@ class Workspace:
             )
             for document in self.documents()
         ]
+
+    def text(self, path: Path) -> str:
+        """Return the extracted text of a document: what citations' offsets count in.
+
+        Raises:
+            UnsupportedFile: no document of that path is in the library.
+        """
+        document = self.library.store.document(path.absolute())
+        if document is None:
+            raise UnsupportedFile(path, "not in the library; `docqa add` puts it there")
+        return self.library.store.text(document.doc_id)
 
     @contextmanager
     def spooled(self, stream: BinaryIO) -> Iterator[Path]:

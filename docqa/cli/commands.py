@@ -137,6 +137,17 @@ def remove(arguments: argparse.Namespace) -> int:
     return ExitCode.DONE
 
 
+def text(arguments: argparse.Namespace) -> int:
+    """`docqa text PATH`: the text in which `char_start` and `char_end` count."""
+    with _workspace(arguments) as workspace:
+        found = workspace.text(Path(arguments.path))
+    if arguments.json:
+        render.print_json({"path": str(Path(arguments.path).absolute()), "text": found})
+    else:
+        print(sanitize(found) if sys.stdout.isatty() else found)
+    return ExitCode.DONE
+
+
 def search(arguments: argparse.Namespace) -> int:
     """`docqa search QUERY`."""
     with _workspace(arguments) as workspace:
@@ -353,6 +364,7 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "add": add,
     "ask": ask,
     "search": search,
+    "text": text,
     "list": list_documents,
     "remove": remove,
     "sync": sync,

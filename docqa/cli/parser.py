@@ -29,6 +29,8 @@ def build_parser() -> argparse.ArgumentParser:
     command("list", "list the documents of the library")
     remove = command("remove", "remove documents and everything derived from them")
     remove.add_argument("paths", metavar="PATH", nargs="+", help="file or folder, as it was added")
+    text = command("text", "print the extracted text of a document: what char_start counts in")
+    text.add_argument("path", metavar="PATH", help="a document of the library")
     _parse_options(command("sync", "bring the library up to date with the files"))
     doctor = command("doctor", "show what works here, and every effective setting")
     doctor.add_argument("--model", metavar="GGUF|NAME", help="model to look at")

@@ -1,0 +1,220 @@
+"""The command line over a real library, with fakes for the models."""
+
+import io
+import json
+import sys
+
+import pytest
+
+from docqa import wiring
+from docqa.cli import main
+from docqa.errors import ExitCode
+from docqa.library import Library
+from docqa.paths import LibraryPaths
+from docqa.workspace import Workspace
+from models.embedder import packaged_folder
+from tests.fakes import HashEmbedder, OverlapReranker, ScriptedEngine
+
+MANUAL = """# Pump
+
+## Torque
+
+The casing bolts are tightened to 45 Nm in a cross pattern.
+
+## Seal
+
+Replace the mechanical seal after 2,000 hours of operation.
+"""
+LOG = "".join(
+    f"2026-03-01T10:00:{i:02d}Z {'ERROR' if i % 10 == 3 else 'INFO'} worker {i}: \x1b[31mhello\n"
+    for i in range(60)
+)
+
+
+@pytest.fixture
+def docs(tmp_path, monkeypatch):
+    folder = tmp_path / "docs"
+    folder.mkdir()
+    (folder / "pump.md").write_text(MANUAL)
+    (folder / "service.log").write_text(LOG)
+    monkeypatch.setenv("DOCQA_LIBRARY", str(tmp_path / "library"))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    return folder
+
+
+@pytest.fixture
+def engine(monkeypatch):
+    scripted = ScriptedEngine(["The casing bolts need 45 Nm [1]."])
+
+    def build(config):
+        library = Library(
+            LibraryPaths(config.library.dir),
+            config,
+            open_embedder=HashEmbedder,
+            tokenizer_file=lambda: packaged_folder() / "tokenizer.json",
+        )
+        return Workspace(
+            library, config, open_engine=lambda: scripted, open_reranker=OverlapReranker
+        )
+
+    monkeypatch.setattr(wiring, "build", build)
+    return scripted
+
+
+def run(capsys, *arguments):
+    code = main([str(a) for a in arguments])
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+def rows(text):
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def test_add_list_remove(docs, engine, capsys):
+    code, out, _ = run(capsys, "add", docs, "--json")
+    assert code == 0
+    added = {row["path"].rpartition("/")[2]: row for row in rows(out)}
+    assert added["pump.md"]["state"] == "indexed" and added["pump.md"]["n_lines"] == 9
+    assert added["service.log"]["n_lines"] == 60
+    assert set(added["pump.md"]) >= {"path", "state", "n_pages", "n_lines", "n_chunks", "error"}
+
+    again = rows(run(capsys, "add", docs, "--json")[1])
+    assert {row["state"] for row in again} == {"unchanged"}
+    assert len(rows(run(capsys, "list", "--json")[1])) == 2
+
+    code, out, _ = run(capsys, "remove", docs / "pump.md", "--json")
+    assert code == 0 and rows(out)[0]["state"] == "removed"
+    assert [row["path"] for row in rows(run(capsys, "list", "--json")[1])] == [
+        str(docs / "service.log")
+    ]
+    assert run(capsys, "remove", docs / "pump.md")[0] == ExitCode.FAILED
+
+
+def test_ask_has_the_promised_fields(docs, engine, capsys):
+    question = "What torque do the casing bolts need?"
+    code, out, _ = run(capsys, "ask", question, docs / "pump.md", "--json")
+    assert code == 0
+    (answer,) = rows(out)
+    assert answer["schema"] == "docqa.answer/1"
+    assert answer["question"] == answer["query"] == question
+    assert answer["found"] is True and answer["answer"] == "The casing bolts need 45 Nm. [1]"
+    (citation,) = answer["citations"]
+    assert citation["path"] == str(docs / "pump.md")
+    assert citation["page"] is None and citation["line"] == 5
+    assert citation["quote"] == "The casing bolts are tightened to 45 Nm in a cross pattern."
+    (text,) = rows(run(capsys, "text", docs / "pump.md", "--json")[1])
+    assert text["text"][citation["char_start"] : citation["char_end"]] == citation["quote"]
+    assert set(answer["evidence"][0]) >= {"marker", "path", "page", "line", "score", "n_tokens"}
+    assert set(answer["usage"]) >= {
+        "prompt_tokens",
+        "reused_tokens",
+        "generated_tokens",
+        "retrieve_s",
+        "rerank_s",
+        "prefill_s",
+        "decode_s",
+    }
+    assert set(answer["engine"]) == {
+        "name",
+        "model",
+        "context_length",
+        "kv_type_k",
+        "kv_type_v",
+    }
+
+
+def test_ask_streams_the_answer_to_stdout_and_the_rest_to_stderr(docs, engine, capsys):
+    code, out, err = run(capsys, "ask", "What torque do the casing bolts need?", docs, "--explain")
+    assert code == 0
+    assert out.startswith("The casing bolts need 45 Nm. [1]\n")
+    assert "pump.md, line 5" in out
+    assert "prompt:" in err and "rerank" in err and "prompt:" not in out
+
+
+def test_not_found_is_an_exit_code_and_shows_what_came_nearest(docs, engine, capsys):
+    run(capsys, "add", docs)
+    code, out, _ = run(capsys, "ask", "Who painted the ceiling of the chapel?")
+    assert code == ExitCode.NOT_FOUND and out.startswith("Not found")
+    code, out, _ = run(capsys, "ask", "Who painted the ceiling of the chapel?", "--json")
+    assert code == ExitCode.NOT_FOUND
+    assert rows(out)[0]["found"] is False and rows(out)[0]["citations"] == []
+
+
+def test_counts_are_scanned(docs, engine, capsys):
+    run(capsys, "add", docs)
+    code, out, _ = run(capsys, "ask", "How many ERROR lines are there?", "--json")
+    (answer,) = rows(out)
+    assert code == 0 and answer["kind"] == "scan" and answer["answer"].startswith("6 records")
+    assert answer["citations"][0]["line"] == 4
+    assert engine.prompts == []
+
+
+def test_a_log_from_standard_input_is_answered_and_forgotten(docs, engine, capsys, monkeypatch):
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(LOG.encode())))
+    code, out, _ = run(capsys, "ask", "How many ERROR lines are there?", "-", "--json")
+    assert code == 0
+    assert rows(out)[0]["citations"][0]["path"] == "/dev/stdin"
+    assert run(capsys, "list", "--json")[1] == ""
+
+
+def test_search(docs, engine, capsys):
+    run(capsys, "add", docs)
+    code, out, _ = run(capsys, "search", "mechanical seal", "--json", "--k", "1")
+    (found,) = rows(out)
+    assert code == 0 and found["schema"] == "docqa.search/1"
+    (hit,) = found["hits"]
+    assert (
+        hit["rank"] == 1
+        and hit["line_first"] <= 7 <= hit["line_last"]
+        and "mechanical seal" in hit["text"]
+    )
+
+
+def test_times_and_levels_limit_a_search(docs, engine, capsys):
+    run(capsys, "add", docs)
+    arguments = ("search", "worker hello", "--json", "--since")
+    assert run(capsys, *arguments, "2026-03-01T09:00")[0] == 0
+    assert run(capsys, *arguments, "2026-03-02")[0] == ExitCode.NOT_FOUND
+    code, _, err = run(capsys, *arguments, "yesterday-ish")
+    assert code == ExitCode.USAGE and "yesterday-ish" in err
+
+
+def test_escape_sequences_of_a_document_never_reach_the_terminal(docs, engine, capsys):
+    (docs / "evil.md").write_text("The valve \x1b]52;c;ZXZpbA==\x07 opens at 9 bar.\n")
+    run(capsys, "add", docs)
+    for command in (("search", "valve opens"), ("text", docs / "evil.md", "--json")):
+        _, out, err = run(capsys, *command)
+        assert "\x1b" not in out + err and ("␛]52" in out or "\\u001b]52" in out)
+
+
+def test_a_bad_file_is_named_and_the_others_are_indexed(docs, engine, capsys):
+    (docs / "broken.pdf").write_bytes(b"%PDF-1.7 nothing")
+    code, out, _ = run(capsys, "add", docs, "--json")
+    states = {row["path"].rpartition("/")[2]: row for row in rows(out)}
+    assert code == ExitCode.FAILED
+    assert states["broken.pdf"]["state"] == "failed" and states["broken.pdf"]["error"]
+    assert states["pump.md"]["state"] == "indexed"
+
+
+def test_usage_errors(docs, engine, capsys, tmp_path):
+    config = tmp_path / "bad.toml"
+    config.write_text("[answer]\nmax_token = 5\n")
+    code, _, err = run(capsys, "list", "--config", config)
+    assert code == ExitCode.USAGE and "answer.max_tokens" in err and str(config) in err
+    assert run(capsys, "ask", "   ")[0] == ExitCode.USAGE
+    with pytest.raises(SystemExit) as stop:
+        main(["ask"])
+    assert stop.value.code == ExitCode.USAGE
+    assert run(capsys)[0] == ExitCode.USAGE
+
+
+def test_a_missing_path_is_an_error_that_names_it(docs, engine, capsys):
+    code, out, err = run(capsys, "ask", "anything?", docs / "gone.pdf")
+    assert code == ExitCode.FAILED and "gone.pdf" in out + err
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completions(capsys, shell):
+    code, out, _ = run(capsys, "completions", shell)
+    assert code == 0 and "ask" in out and "docqa" in out
