@@ -27,6 +27,9 @@ from docqa.types import Chunk, Scope
 MAX_KEPT = 1_000
 """Matches kept with their text, from the beginning and from the end; counts are exact beyond."""
 
+MAX_FORMS = 12
+"""The most line templates among counted records that an answer lists."""
+
 _BUCKET_FORMAT = {"minute": "%Y-%m-%d %H:%M", "hour": "%Y-%m-%d %H:00", "day": "%Y-%m-%d"}
 _MAX_BUCKETS = 100_000
 
@@ -255,6 +258,8 @@ def _match(reading: Reading, record: _Record, tally: Tally, query: ScanQuery) ->
         tally.first = match
     if tally.last is None or _time_key(match) >= _time_key(tally.last):
         tally.last = match
+    if query.operation is Operation.COUNT and len(tally.values) > MAX_FORMS:
+        return  # too many different lines to show: their templates need not be made
     for value in _values(query, record, record.lines[hits[0]]):
         if len(tally.values) < _MAX_BUCKETS or value in tally.values:
             tally.values[value] += 1
@@ -288,6 +293,8 @@ def _values(query: ScanQuery, record: _Record, line: str) -> list[str]:
             return []
         return [datetime.fromtimestamp(record.time, UTC).strftime(_BUCKET_FORMAT[query.bucket])]
     if query.operation is Operation.COUNT:
+        if not query.terms and not query.levels:
+            return []
         return [mask(_without_digits_ahead(line))]
     if query.operation is not Operation.TOP:
         return []

@@ -9,13 +9,12 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from pathlib import PurePath
 
-from docqa.scan import MAX_KEPT, ScanMatch, ScanResult, ScanText
+from docqa.scan import MAX_FORMS, MAX_KEPT, ScanMatch, ScanResult, ScanText
 from docqa.scan_intent import Operation
 
 _MAX_LISTED = 20
 _MAX_LINE_CHARS = 240
 _MAX_CITED = 5
-_MAX_FORMS = 12
 
 
 def describe(result: ScanResult) -> ScanText:
@@ -68,7 +67,7 @@ class _Writer:
     def _forms(self) -> list[str]:
         """The different lines among those counted, for the reader to judge what was counted."""
         values = self._tally.values
-        if not 1 < len(values) <= _MAX_FORMS:
+        if not 1 < len(values) <= MAX_FORMS:
             return []
         return [
             f"{n:,} × {form}{self._mark(self._tally.example[form])}"
