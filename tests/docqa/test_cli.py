@@ -181,7 +181,9 @@ def test_times_and_levels_limit_a_search(docs, engine, capsys):
 
 
 def test_escape_sequences_of_a_document_never_reach_the_terminal(docs, engine, capsys):
-    (docs / "evil.md").write_text("The valve \x1b]52;c;ZXZpbA==\x07 opens at 9 bar.\n")
+    (docs / "evil.md").write_text(
+        "The valve \x1b]52;c;ZXZpbA==\x07 opens at 9 bar. " + "Filler words. " * 40
+    )
     run(capsys, "add", docs)
     for command in (("search", "valve opens"), ("text", docs / "evil.md", "--json")):
         _, out, err = run(capsys, *command)
