@@ -229,28 +229,16 @@ def _in_scope(record: _Record, query: ScanQuery, scope: Scope | None) -> bool:
 
 
 def _match(reading: Reading, record: _Record, tally: Tally, query: ScanQuery) -> None:
+    """Count a record that matches."""
     if reading.levels and record.level not in reading.levels:
         return
-    patterns = reading.patterns
-    low = record.low
-    if not all(literal in low for literal in reading.literals):
-        return
-    if not patterns:
-        hits = [0]
-    elif reading.is_by_line:
-        hits = [i for i, line in enumerate(record.lines) if all(p.search(line) for p in patterns)]
-    else:
-        text = "\n".join(record.lines)
-        places = [p.search(text) for p in patterns]
-        if not all(places):
-            return
-        hits = sorted({text.count("\n", 0, place.start()) for place in places if place})[:1]
+    hits = _hits(reading, record)
     if not hits:
         return
+    match = _match_of(record, hits[0])
     tally.n_records += 1
     tally.n_lines += len(hits)
     tally.per_document[record.doc_id] += 1
-    match = _match_of(record, hits[0])
     if len(tally.matches) < MAX_KEPT:
         tally.matches.append(match)
     tally.tail.append(match)
@@ -264,6 +252,20 @@ def _match(reading: Reading, record: _Record, tally: Tally, query: ScanQuery) ->
         if len(tally.values) < _MAX_BUCKETS or value in tally.values:
             tally.values[value] += 1
             tally.example.setdefault(value, match)
+
+
+def _hits(reading: Reading, record: _Record) -> list[int]:
+    """Return the indices of the record's lines that match; of a match over several, its first."""
+    patterns, low = reading.patterns, record.low
+    if not all(literal in low for literal in reading.literals):
+        return []
+    if not patterns:
+        return [0]
+    if reading.is_by_line:
+        return [i for i, line in enumerate(record.lines) if all(p.search(line) for p in patterns)]
+    text = "\n".join(record.lines)
+    places = [place.start() for p in patterns if (place := p.search(text))]
+    return [text.count("\n", 0, min(places))] if len(places) == len(patterns) else []
 
 
 def _time_key(match: ScanMatch) -> float:
