@@ -11,8 +11,8 @@ the fusion are the real ones. Each question is timed once, after a warm-up, in o
 - lexical: BM25, top 100, of 3 to 8 words and at times an identifier
 - scoped: the same within 3 documents of a hundred
 - embed: the question to its vector
-- dense: exact search, top 100, with the mapping to chunks (in memory here; SQLite adds about
-  3 ms for 100 vectors)
+- dense: exact search, top 100, with the mapping to chunks (in memory here; the store's takes about
+  1 ms for 100 vectors)
 - all: lexical + embed + dense + reciprocal rank fusion
 
 Memory is what the process grew by while the index was filled and searched (`rss`) and the size of
@@ -263,7 +263,7 @@ def _as_dict(row: Row) -> dict[str, Any]:
 
 def plot(rows: Sequence[Row], file: Path) -> None:
     """Draw p50 and p99 over the number of chunks, both axes logarithmic. Needs matplotlib."""
-    import matplotlib.pyplot as plt
+    import matplotlib.pyplot as plt  # type: ignore[import-not-found, unused-ignore]
 
     figure, axes = plt.subplots(figsize=(7, 4.2))
     sizes = [row.n_chunks for row in rows]
