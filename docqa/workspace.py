@@ -34,6 +34,7 @@ from docqa.events import (
     SyncEvent,
 )
 from docqa.library import Library
+from docqa.passage import PassageView, read_passage
 from docqa.protocols import Engine, Reranker
 from docqa.retrieve import Retrieval, retrieve
 from docqa.scan_answer import answer_by_scan
@@ -43,6 +44,8 @@ from docqa.types import (
     Candidate,
     Document,
     FileReport,
+    Locator,
+    PageInfo,
     Scope,
     Usage,
 )
@@ -127,6 +130,24 @@ class Workspace:
     def documents(self) -> list[Document]:
         """Return the documents of the library, by path."""
         return self.library.store.documents()
+
+    def document(self, path: str) -> Document | None:
+        """Return the document at an absolute path, or None."""
+        return self.library.store.document(path)
+
+    def pages(self, doc_id: int) -> list[PageInfo]:
+        """Return how each page of a document was read."""
+        return self.library.store.pages(doc_id)
+
+    def text(self, doc_id: int) -> str:
+        """Return the extracted text of a document."""
+        return self.library.store.text(doc_id)
+
+    def passage(
+        self, path: str, locator: Locator, start: int, end: int, n_neighbours: int = 0
+    ) -> PassageView | None:
+        """Return characters [start, end) of a document with what stands around them."""
+        return read_passage(self.library.store, path, locator, start, end, n_neighbours)
 
     def reports(self) -> list[FileReport]:
         """Return one report a document: `docqa list`."""
