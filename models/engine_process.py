@@ -173,6 +173,11 @@ class _Model:
             connection.reply(self._save_kv(connection, message))
         elif isinstance(message, wire.LoadKv):
             connection.reply(self._load_kv(connection, message))
+        elif isinstance(message, wire.CompareKv):
+            from models.kv_selftest import compare
+
+            found = compare(self.context, array("i", message.tokens), message.kv_types)
+            connection.reply(wire.Compared(message.id, found))
         elif isinstance(message, wire.Tokenize):
             ids = [
                 self.tokenizer.encode(text, is_control, is_first=n == 0)

@@ -23,6 +23,7 @@ from docqa.types import EngineInfo, Segment
 from models import wire
 from models.catalog import choose_adapter, resolve
 from models.chat_template import Skeleton, segments
+from models.kv_quality import KvComparison
 from models.load_plan import Log, load_settings, quiet
 from models.model_file import ModelFile, read_model
 from models.private_host import PrivateProcess, Process
@@ -163,6 +164,15 @@ class HostEngine:
         """
         name = str(path.absolute())
         return self._count(lambda request: wire.LoadKv(request, name))
+
+    def compare_kv(
+        self, tokens: Sequence[int], kv_types: Sequence[str] = ("q8_0", "q4_0")
+    ) -> list[KvComparison]:
+        """Return what each KV type costs beside f16 on `tokens`, for `kv_quality.recommend`."""
+        payload = array("i", tokens).tobytes()
+        return self._ask(
+            lambda request: wire.CompareKv(request, payload, list(kv_types)), wire.Compared
+        ).comparisons
 
     def _count(self, build: Callable[[int], wire.Message]) -> int:
         reply = self._ask(build, wire.Count)

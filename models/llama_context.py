@@ -17,9 +17,10 @@ import numpy as np
 import numpy.typing as npt
 
 from docqa.errors import ModelRefused
-from models.settings import KV_TYPES, LoadSettings
+from models.settings import KV_TYPES, AdapterSettings, LoadSettings
 
 LOG_LINES = 200
+N_OUTPUTS = 16  # logits of one decode: of the last token, or of a speculated run
 LOG_INFO = 2  # ggml_log_level: none, debug, info, warn, error, continued
 _DEBUG, _CONTINUED = 1, 5
 
@@ -53,18 +54,29 @@ class LogTail:
 class LlamaContext:
     """A loaded model with its adapters and KV memory. Not thread-safe; one decode at a time."""
 
-    def __init__(self, settings: LoadSettings, log: LogTail) -> None:
-        """Load the model.
+    def __init__(
+        self,
+        settings: LoadSettings,
+        log: LogTail,
+        *,
+        n_outputs: int = N_OUTPUTS,
+        beside: LlamaContext | None = None,
+    ) -> None:
+        """Load the model, or make another context `beside` one that has loaded it.
+
+        `n_outputs`: tokens of one decode whose logits may be asked for.
 
         Raises:
             ModelRefused: llama.cpp could not load it, with its own words.
         """
-        self.settings, self.log = settings, log
-        self._model: object = None
+        self.settings, self.log, self._n_outputs = settings, log, n_outputs
+        self._owns_model = beside is None
+        self._model: object = beside._model if beside else None
         self._context: object = None
-        self._adapters: list[object] = []
+        self._adapters: list[object] = beside._adapters if beside else []
         llama.llama_backend_init()
-        self._load_model()
+        if beside is None:
+            self._load_model()
         self._load_context()
         self.vocab = llama.llama_model_get_vocab(self._model)
         self.memory = llama.llama_get_memory(self._context)
@@ -101,8 +113,11 @@ class LlamaContext:
         self._context = llama.llama_init_from_model(self._model, self._context_params())
         if not self._context:
             raise self._refused("llama.cpp cannot make a context of these settings")
-        if self.settings.adapters:
-            self._load_adapters()
+        if self._owns_model:
+            for adapter in self.settings.adapters:
+                self._load_adapter(adapter)
+        if self._adapters:
+            self._apply_adapters()
 
     def _context_params(self) -> llama.llama_context_params:
         settings, rope = self.settings, self.settings.rope
@@ -111,6 +126,9 @@ class LlamaContext:
         params.n_batch = settings.n_batch
         params.n_ubatch = settings.n_ubatch
         params.n_seq_max = settings.n_sequences
+        # The default, n_batch, would set n_batch * n_vocab floats aside for logits nobody reads.
+        params.n_outputs_max = self._n_outputs
+        params.n_outputs_max_per_seq = self._n_outputs
         params.n_threads = settings.n_threads
         params.n_threads_batch = settings.n_threads
         params.flash_attn_type = llama.LLAMA_FLASH_ATTN_TYPE_ENABLED
@@ -130,12 +148,13 @@ class LlamaContext:
         params.yarn_orig_ctx = rope.original_context
         return params
 
-    def _load_adapters(self) -> None:
-        for adapter in self.settings.adapters:
-            loaded = llama.llama_adapter_lora_init(self._model, adapter.path.encode())
-            if not loaded:
-                raise self._refused(f"the adapter {adapter.path} does not fit the model")
-            self._adapters.append(loaded)
+    def _load_adapter(self, adapter: AdapterSettings) -> None:
+        loaded = llama.llama_adapter_lora_init(self._model, adapter.path.encode())
+        if not loaded:
+            raise self._refused(f"the adapter {adapter.path} does not fit the model")
+        self._adapters.append(loaded)
+
+    def _apply_adapters(self) -> None:
         n = len(self._adapters)
         pointers = (llama.llama_adapter_lora_p_ctypes * n)(*self._adapters)
         scales = (ctypes.c_float * n)(*(a.scale for a in self.settings.adapters))
@@ -157,9 +176,9 @@ class LlamaContext:
         if self._context:
             llama.llama_free(self._context)
             self._context = None
-        if self._model:  # frees its adapters, too
+        if self._model and self._owns_model:  # frees its adapters, too
             llama.llama_model_free(self._model)
-            self._model = None
+        self._model = None
 
     # -- vocabulary -------------------------------------------------------------------------------
 
@@ -224,6 +243,10 @@ class LlamaContext:
         """
         batch = self._batch.fill(tokens, start, sequence, all_logits, logits)
         return int(llama.llama_decode(self._context, batch))
+
+    def all_logits(self, n: int) -> Floats:
+        """Return a copy of the logits (n, n_vocab) of a decode with `all_logits`."""
+        return np.stack([self.logits(i) for i in range(n)])
 
     def logits(self, index: int = -1) -> Floats:
         """Return a view of the logits (n_vocab,) of an output of the last decode."""

@@ -13,6 +13,7 @@ from typing import BinaryIO
 import msgspec
 
 from models.chat_template import Skeleton
+from models.kv_quality import KvComparison
 from models.settings import LoadSettings
 
 VERSION = 2
@@ -87,6 +88,14 @@ class LoadKv(Message, frozen=True):
     path: str
 
 
+class CompareKv(Message, frozen=True):
+    """Run the self-test of KV types over these tokens."""
+
+    id: int
+    tokens: bytes
+    kv_types: list[str]
+
+
 class AskStatus(Message, frozen=True):
     """What is loaded and who uses it."""
 
@@ -108,6 +117,7 @@ Request = (
     | Cancel
     | SaveKv
     | LoadKv
+    | CompareKv
     | AskStatus
     | Shutdown
 )
@@ -181,6 +191,13 @@ class Count(Message, frozen=True):
     reason: str = ""
 
 
+class Compared(Message, frozen=True):
+    """The self-test's results."""
+
+    id: int
+    comparisons: list[KvComparison]
+
+
 class Status(Message, frozen=True):
     """The state of the process."""
 
@@ -206,7 +223,17 @@ class Failed(Message, frozen=True):
 
 
 Reply = (
-    Opened | Tokens | Rendered | Numbers | Prefilled | Generated | Stopped | Count | Status | Failed
+    Opened
+    | Tokens
+    | Rendered
+    | Numbers
+    | Prefilled
+    | Generated
+    | Stopped
+    | Count
+    | Compared
+    | Status
+    | Failed
 )
 
 
