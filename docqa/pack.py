@@ -28,6 +28,8 @@ RECENCY_WEIGHT = 0.2
 MIN_WORTH = 0.1  # of the best: a passage far behind it costs reading time and misleads
 MIN_SOURCES = 3  # that are kept however far behind they are
 
+MAX_GAP = 2  # newlines between two chunks; more lies between two parts of log chunks
+
 OVER_BUDGET = "no room in the evidence budget"
 OVER_COUNT = "enough sources chosen"
 FAR_BEHIND = "far less relevant than the best source"
@@ -179,6 +181,7 @@ def _merged(items: Sequence[_Item]) -> list[Evidence]:
             and previous.chunk.span.doc_id == evidence.chunk.span.doc_id
             and evidence.chunk.ordinal == last_ordinal + 1
             and evidence.chunk.headings == previous.chunk.headings
+            and 0 <= evidence.chunk.span.start - previous.chunk.span.end <= MAX_GAP
         )
         if previous is not None and follows:
             merged[-1] = _rejoined(previous, evidence)

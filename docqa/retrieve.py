@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from docqa.config import RetrieveConfig
+from docqa.narrow import narrow
 from docqa.protocols import Passage, Reranker, SearchIndex
 from docqa.types import Candidate, Chunk, Document, Hit, Scope
 from docqa.wording import content_words, similarity
@@ -74,6 +75,9 @@ def retrieve(
     dense_hits = dense.search(question, n_dense, scope) if dense and n_dense else []
     candidates = _fused(lexical_hits, dense_hits, load, settings.rrf_k)
     retrieved = time.perf_counter()
+    candidates[: settings.n_rerank] = [
+        replace(c, chunk=narrow(c.chunk, question)) for c in candidates[: settings.n_rerank]
+    ]
     if reranker is not None:
         candidates = _reranked(question, candidates, reranker, settings)
     candidates = _without_duplicates(candidates)

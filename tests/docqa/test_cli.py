@@ -180,14 +180,14 @@ def test_times_and_levels_limit_a_search(docs, engine, capsys):
     assert code == ExitCode.USAGE and "yesterday-ish" in err
 
 
-def test_escape_sequences_of_a_document_never_reach_the_terminal(docs, engine, capsys):
-    (docs / "evil.md").write_text(
-        "The valve \x1b]52;c;ZXZpbA==\x07 opens at 9 bar. " + "Filler words. " * 40
-    )
+def test_what_a_terminal_obeys_never_reaches_it(docs, engine, capsys):
+    hostile = "The valve \x1b]52;c;ZXZpbA==\x07 opens \u202eat\u202c 9 bar. "
+    (docs / "evil.md").write_text(hostile + "Filler words. " * 40)
     run(capsys, "add", docs)
-    for command in (("search", "valve opens"), ("text", docs / "evil.md", "--json")):
+    for command in (("search", "valve opens"), ("ask", "At how many bar opens the valve?")):
         _, out, err = run(capsys, *command)
-        assert "\x1b" not in out + err and ("␛]52" in out or "\\u001b]52" in out)
+        assert "evil.md" in out and "opens \ufffdat" in out
+        assert not {"\x1b", "\x07", "\u202e"} & set(out + err)
 
 
 def test_a_bad_file_is_named_and_the_others_are_indexed(docs, engine, capsys):

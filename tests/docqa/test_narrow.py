@@ -1,0 +1,49 @@
+from hypothesis import given
+from hypothesis import strategies as st
+
+from docqa.narrow import MAX_CHARS, narrow
+from docqa.types import BlockKind
+from tests.docqa.make import chunk
+
+ROUTINE = [
+    f"2026-03-01T10:00:{i % 60:02d}Z INFO [gateway] request {i} served in 5 ms" for i in range(60)
+]
+
+
+def log(lines, line=101, **fields):
+    return chunk("\n".join(lines), line=line, kind=BlockKind.RECORD, **fields)
+
+
+def test_the_lines_that_the_question_is_about_are_kept_with_their_numbers():
+    lines = list(ROUTINE)
+    lines[40] = "2026-03-01T10:00:40Z ERROR [billing] invoice run aborted: disk quota exceeded"
+    part = narrow(log(lines, start=5000), "Why was the invoice run aborted?")
+    assert lines[40] in part.text and len(part.text) <= MAX_CHARS
+    offset = part.text.index(lines[40])
+    assert part.locate(offset, offset + 5).first == 141
+    whole = "\n".join(lines)
+    assert whole[part.span.start - 5000 : part.span.end - 5000] == part.text
+
+
+def test_errors_come_before_routine_where_no_word_matches():
+    lines = list(ROUTINE)
+    lines[50] = "2026-03-01T10:00:50Z FATAL [inventory] worker died"
+    assert "FATAL" in narrow(log(lines), "What went wrong?").text
+
+
+def test_prose_and_short_logs_are_left_alone():
+    prose = chunk("word " * 500)
+    assert narrow(prose, "word") is prose
+    short = log(ROUTINE[:3])
+    assert narrow(short, "request") is short
+
+
+@given(st.lists(st.text(max_size=200), min_size=1, max_size=40), st.text(max_size=60))
+def test_a_part_is_a_part(lines, question):
+    lines = [line.replace("\n", " ") for line in lines]
+    whole = log(lines)
+    part = narrow(whole, question, max_chars=300)
+    start = part.span.start
+    assert whole.text[start : part.span.end] == part.text
+    assert part.span.locator.first == 101 + whole.text.count("\n", 0, start)
+    assert len(part.text) <= max(300, 0) or part is whole
