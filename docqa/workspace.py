@@ -139,10 +139,6 @@ class Workspace:
         """Return how each page of a document was read."""
         return self.library.store.pages(doc_id)
 
-    def text(self, doc_id: int) -> str:
-        """Return the extracted text of a document."""
-        return self.library.store.text(doc_id)
-
     def passage(
         self, path: str, locator: Locator, start: int, end: int, n_neighbours: int = 0
     ) -> PassageView | None:
