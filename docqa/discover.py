@@ -1,8 +1,9 @@
 """PATH… to files: what `docqa add` and the sweep of a watched folder look at.
 
 A file that the user names is always tried. In a folder, only kinds that docqa reads, without what
-editors, version control and operating systems leave behind; links are not followed (what they point
-to inside the folder is found anyway, what is outside was not asked for). Nothing is opened here, so
+editors, version control and operating systems leave behind and what `.docqaignore` and `.gitignore`
+name; links are not followed (what they point to inside the folder is found anyway, what is outside
+was not asked for). Nothing is opened here, so
 a FIFO or a device cannot block the walk. Names are text with surrogate escapes: any bytes survive.
 """
 
@@ -17,6 +18,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from docqa.ignore import Ignored, ignored_above
 from docqa.parse import PARSERS, suffix_of
 from docqa.records import FileStamp
 
@@ -59,7 +61,7 @@ class Findings:
     rejected: dict[str, str] = field(default_factory=dict)
     missing: list[str] = field(default_factory=list)  # given, and not there
     folders: list[str] = field(default_factory=list)  # given folders that were walked
-    n_skipped: int = 0  # of a kind that is not read, hidden, temporary, or a link
+    n_skipped: int = 0  # of a kind that is not read, hidden, temporary, ignored, or a link
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,9 +148,9 @@ def is_wanted_name(name: str) -> bool:
 
 
 def _walk(root: str, findings: Findings, options: WalkOptions) -> Iterator[Found]:
-    pending = [root]
+    pending = [(root, ignored_above(root))]
     while pending:
-        folder = pending.pop()
+        folder, above = pending.pop()
         try:
             with os.scandir(folder) as entries:
                 listed = sorted(entries, key=lambda entry: entry.name)
@@ -158,11 +160,12 @@ def _walk(root: str, findings: Findings, options: WalkOptions) -> Iterator[Found
             findings.unreadable[folder] = f"cannot be listed: {_reason(error)}"
             continue
         below: list[str] = []
+        ignored = above.entering(folder, (entry.name for entry in listed))
         for entry in listed:
-            found = _look_at(entry, root, below, findings, options)
+            found = _look_at(entry, root, below, findings, options, ignored)
             if found:
                 yield found
-        pending.extend(reversed(below))
+        pending.extend((path, ignored) for path in reversed(below))
 
 
 def _look_at(
@@ -171,15 +174,18 @@ def _look_at(
     below: list[str],
     findings: Findings,
     options: WalkOptions,
+    ignored: Ignored,
 ) -> Found | None:
     """Return the file of an entry if it is wanted; a wanted folder goes to `below`."""
     try:
         if entry.is_dir(follow_symlinks=False):
-            if _is_wanted_folder(entry, root, options):
+            is_wanted = _is_wanted_folder(entry, root, options)
+            if is_wanted and not ignored(entry.path, is_folder=True):
                 below.append(entry.path)
             return None
         is_wanted = entry.is_file(follow_symlinks=False) and is_wanted_name(entry.name)
-        if not (is_wanted and _passes(entry.path, root, options)):
+        is_wanted = is_wanted and _passes(entry.path, root, options)
+        if not is_wanted or ignored(entry.path, is_folder=False):
             findings.n_skipped += 1
             return None
         checked_ns = time.time_ns()
