@@ -6,8 +6,8 @@ r"""Train the citing adapter within a box of time.
 The learning rate follows the clock (or the epochs, whichever is further) down to zero, so that the
 result is a finished one however fast the machine is. Every two minutes the adapter is saved as
 float16 safetensors in parts; at the end the development prompts are answered in batches. `--smoke`
-does all of it in small on a CPU, on the two lowest layers. `--full` trains all projections instead, for the comparison, and
-saves figures only.
+does all of it in small on a CPU, on the two lowest layers. `--full` trains all projections
+instead, for the comparison, and saves figures only.
 """
 
 from __future__ import annotations
