@@ -8,6 +8,7 @@ from pathlib import Path
 
 from docqa.config import ModelConfig
 from docqa.errors import ModelRefused
+from models.memory import needs
 from models.model_file import ModelFile
 from models.rope import plan_rope
 from models.settings import KV_PAIRS, AdapterSettings, LoadSettings
@@ -51,6 +52,7 @@ def load_settings(
     rope = plan_rope(model, config.context_length, config.rope, force=config.force)
     for warning in rope.warnings:
         log(f"{model.path.name}: {warning}")
+    _refuse_what_has_no_room(model, rope.context_length, pair, force=config.force)
     return LoadSettings(
         path=str(model.path),
         context_length=rope.context_length,
@@ -62,6 +64,30 @@ def load_settings(
         adapts_threads=config.n_threads == 0,
         n_gpu_layers=config.n_gpu_layers,
     )
+
+
+def _refuse_what_has_no_room(
+    model: ModelFile, context_length: int, pair: tuple[str, str], *, force: bool
+) -> None:
+    """Refuse a context whose KV cannot be held: Linux would kill some process later instead.
+
+    Weights are mapped from the file and do not count; on a GPU llama.cpp itself says what lacks.
+    """
+    from models.hardware import build_has_gpu
+
+    if force or build_has_gpu():
+        return
+    import psutil
+
+    wanted = needs(model, context_length, *pair)
+    n_bytes = wanted.kv + wanted.state + wanted.compute
+    free = int(psutil.virtual_memory().available)
+    if n_bytes > free:
+        raise ModelRefused(
+            f"a context of {context_length} tokens takes {n_bytes / 2**30:.1f} GiB beside the "
+            f"weights of {model.path.name}, and {free / 2**30:.1f} GiB are free: ask for a shorter "
+            "context or smaller KV types (docqa plan shows what fits), or add --force"
+        )
 
 
 def physical_cores() -> int:

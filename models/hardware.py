@@ -1,0 +1,107 @@
+"""What there is to compute with: free memory, a GPU that this build can use, and how fast it is."""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import shutil
+import subprocess
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+# Memory bandwidth in GB/s and dense f16 TFLOP/s as the makers state them: only for estimates.
+GPUS: dict[str, tuple[float, float]] = {
+    "H200": (4800, 990),
+    "H100": (3350, 990),
+    "A100": (1550, 312),
+    "L40": (864, 181),
+    "A10": (600, 125),
+    "L4": (300, 121),
+    "T4": (320, 65),
+    "5090": (1790, 210),
+    "5080": (960, 113),
+    "4090": (1008, 165),
+    "4080": (717, 97),
+    "4070": (504, 58),
+    "4060": (272, 30),
+    "3090": (936, 71),
+    "3080": (760, 60),
+    "3060": (360, 25),
+}
+OTHER_GPU = (300.0, 25.0)
+ATTAINED_BANDWIDTH, ATTAINED_FLOPS = 0.8, 0.4  # of what is stated, in llama.cpp's kernels
+DISK_BYTES_S = 1.5e9  # an NVMe drive with a cold cache
+
+
+@dataclass(frozen=True, slots=True)
+class Hardware:
+    """One place to compute, and its speed for estimates. A GPU has `vram_bytes`."""
+
+    name: str
+    ram_bytes: int  # free
+    vram_bytes: int  # free; 0: no GPU, or a build that cannot use one
+    bytes_s: float
+    flops_s: float
+    disk_bytes_s: float = DISK_BYTES_S
+
+
+def detect() -> Hardware:
+    """Return what this machine has free right now. Takes about a tenth of a second."""
+    import psutil
+
+    ram = int(psutil.virtual_memory().available)
+    gpu = _nvidia() if build_has_gpu() else None
+    if gpu is None:
+        bytes_s, flops_s = cpu_speed()
+        return Hardware("CPU", ram, 0, bytes_s, flops_s)
+    name, vram = gpu
+    bandwidth, tflops = next((v for k, v in GPUS.items() if k in name), OTHER_GPU)
+    return Hardware(
+        name, ram, vram, ATTAINED_BANDWIDTH * bandwidth * 1e9, ATTAINED_FLOPS * tflops * 1e12
+    )
+
+
+def build_has_gpu() -> bool:
+    """Whether the installed llama.cpp was built for a GPU; looked up without loading it."""
+    spec = importlib.util.find_spec("llama_cpp")
+    if spec is None or spec.origin is None:
+        return False
+    folder = Path(spec.origin).parent / "lib"
+    kinds = ("cuda", "metal", "vulkan", "hip", "sycl")
+    return any(f"ggml-{kind}" in file.name for file in folder.glob("*") for kind in kinds)
+
+
+def _nvidia() -> tuple[str, int] | None:
+    """Return (name, free bytes) of the NVIDIA GPU with the most free memory."""
+    program = shutil.which("nvidia-smi")
+    if program is None:
+        return None
+    query = [program, "--query-gpu=name,memory.free", "--format=csv,noheader,nounits"]
+    try:
+        found = subprocess.run(query, capture_output=True, text=True, timeout=10, check=True)
+        rows = [line.rsplit(",", 1) for line in found.stdout.splitlines() if "," in line]
+        return max(((n.strip(), int(m) << 20) for n, m in rows), key=lambda gpu: gpu[1])
+    except (OSError, subprocess.SubprocessError, ValueError):
+        return None
+
+
+@functools.cache
+def cpu_speed() -> tuple[float, float]:
+    """Return (bytes/s, FLOP/s) of this CPU, measured for some 50 ms."""
+    source = np.ones(1 << 23, np.float32)
+    target = np.empty_like(source)
+    left = np.ones((384, 384), np.float32)
+    copies = min(_seconds(lambda: np.copyto(target, source)) for _ in range(3))
+    products = min(_seconds(lambda: left @ left) for _ in range(3))
+    # A copy reads and writes; decoding only reads. Quantised products run at about half of BLAS.
+    return 2 * source.nbytes / copies, 0.5 * 2 * 384**3 / products
+
+
+def _seconds(action: object) -> float:
+    assert callable(action)
+    began = time.perf_counter()
+    action()
+    return max(time.perf_counter() - began, 1e-9)
