@@ -300,4 +300,10 @@ OF_MANUAL = [
         answers=('hold "ack" and "up" together', "5 seconds"),
         needles=('hold "ack" and "up" together for 5 seconds',),
     ),
+    manual(
+        "Which explosion protection zone is the pump approved for, zone 1 or zone 2?",
+        answers=("not approved",),
+        needles=("not approved for potentially explosive",),
+        kind="false-premise",
+    ),
 ]

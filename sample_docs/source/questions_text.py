@@ -266,11 +266,7 @@ ABSENT = [
         ("How many bearings were replaced during the study?", PAPER, "adjacent"),
         ("What is the capital of Mongolia?", MANUAL, "adjacent"),
         ("At what temperature does the TWX 25 trip?", MANUAL, "wrong-model"),
-        (
-            "Which explosion protection zone is the pump approved for, zone 1 or zone 2?",
-            MANUAL,
-            "false-premise",
-        ),
+        ("How many litres of oil does the cooling circuit hold?", MANUAL, "adjacent"),
         ("How long did the outage of the search-index service last?", LOG, "wrong-model"),
     )
 ]
