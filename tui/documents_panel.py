@@ -1,0 +1,96 @@
+"""The documents of the library in the side list: state, mark, pin; live while it indexes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+from textual.binding import Binding, BindingType
+from textual.content import Content
+from textual.widgets import OptionList
+from textual.widgets.option_list import Option
+
+from docqa.types import Document, State
+from tui.messages import DocumentChosen, ScopeChanged
+from tui.plain import assembled, file_name
+
+SIGNS = {
+    State.INDEXED: ("✓", "$text-success"),
+    State.UNCHANGED: ("✓", "$text-success"),
+    State.PARTIAL: ("◐", "$text-warning"),
+    State.FAILED: ("✗", "$text-error"),
+    State.QUARANTINED: ("⊘", "$text-error"),
+    State.REMOVED: ("-", "$text-muted"),
+}
+"""State → (sign, style). The sign alone says the state."""
+
+
+class DocumentsPanel(OptionList):
+    """One line a document. Space marks: questions are limited to marked documents."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("space", "mark", "Mark"),
+        Binding("u", "unmark_all", "Unmark all", show=False),
+    ]
+
+    def __init__(self, *, id: str | None = None) -> None:
+        super().__init__(id=id, markup=False, compact=True)
+        self.documents: list[Document] = []
+        self.marked: set[int] = set()
+
+    def on_mount(self) -> None:
+        """Name the panel."""
+        self.border_title = Content("Documents")
+
+    def show(self, documents: Sequence[Document]) -> None:
+        """Show these documents; marks on those that are gone are dropped."""
+        if list(documents) == self.documents and self.option_count:
+            return
+        self.documents = list(documents)
+        self.marked &= {d.doc_id for d in documents}
+        self._fill()
+
+    def _fill(self) -> None:
+        at = self.highlighted
+        self.set_options(
+            [Option(self._line(d), id=str(d.doc_id)) for d in self.documents]
+            or [Option(Content("empty: press a to add"), disabled=True)]
+        )
+        if self.documents:
+            self.highlighted = min(at or 0, len(self.documents) - 1)
+        n = f"{len(self.documents)}" + (f", {len(self.marked)} marked" if self.marked else "")
+        self.border_subtitle = Content(n)
+
+    def _line(self, document: Document) -> Content:
+        sign, style = SIGNS[document.state]
+        mark = "◆" if document.doc_id in self.marked else " "
+        size = f" {document.n_pages} p" if document.n_pages else ""
+        size = size or (f" {document.n_lines:,} l" if document.n_lines else "")
+        return assembled(
+            (mark, "bold $accent"),
+            (sign + " ", style),
+            file_name(document.path),
+            (size, "$text-muted"),
+        )
+
+    def action_mark(self) -> None:
+        """Mark or unmark the document under the cursor."""
+        if self.highlighted is None or not self.documents:
+            return
+        self.marked ^= {self.documents[self.highlighted].doc_id}
+        self._changed()
+
+    def action_unmark_all(self) -> None:
+        """Ask all documents again."""
+        self.marked.clear()
+        self._changed()
+
+    def _changed(self) -> None:
+        self._fill()
+        self.post_message(ScopeChanged(frozenset(self.marked)))
+
+    def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
+        """Open the document that was chosen."""
+        event.stop()
+        if event.option_id is not None:
+            self.post_message(DocumentChosen(int(event.option_id)))

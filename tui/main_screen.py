@@ -1,0 +1,179 @@
+"""The main screen: side lists, transcript and question line, evidence."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from textual import on
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal, Vertical
+from textual.content import Content
+from textual.screen import Screen
+from textual.widgets import Footer, Static
+
+from docqa.types import Document
+from docqa.workspace import Workspace
+from tui.documents_panel import DocumentsPanel
+from tui.evidence import EvidencePane
+from tui.messages import (
+    DocumentChosen,
+    MainReady,
+    PlaceChosen,
+    ScopeChanged,
+    TurnChosen,
+)
+from tui.plain import assembled, file_name
+from tui.question import QuestionLine
+from tui.status import Status, StatusLine
+from tui.transcript import Transcript, TurnView
+from tui.turns import Turn
+from tui.welcome import welcome_content
+
+
+class MainScreen(Screen[None]):
+    """Questions and answers. What runs in threads is the app's; this shows it."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape", "leave", "Stop / back"),
+        Binding("i,slash", "focus_question", "Question", show=False),
+        Binding("w,f3", "app.why", "Why"),
+        Binding("l,f2", "app.library", "Library"),
+        Binding("m,f4", "app.model", "Model"),
+        Binding("a", "app.add", "Add"),
+        Binding("ctrl+b", "toggle_side", "Lists", show=False),
+        Binding("ctrl+e", "toggle_evidence", "Evidence", show=False),
+        Binding("question_mark,f1", "app.help", "Help"),
+    ]
+
+    def __init__(self, workspace: Workspace, status: Status) -> None:
+        super().__init__()
+        self._workspace = workspace
+        self._status = status
+        self.turns: list[Turn] = []
+        self.chosen: Turn | None = None
+
+    def compose(self) -> ComposeResult:
+        """Lay out the panes."""
+        yield Static(markup=False, id="top")
+        with Horizontal(id="panes"):
+            with Vertical(id="side"):
+                yield DocumentsPanel(id="documents")
+            with Vertical(id="conversation"):
+                yield Static(markup=False, id="welcome")
+                yield Transcript(id="transcript")
+                yield QuestionLine(id="question")
+            yield EvidencePane(self._workspace, id="evidence")
+        yield StatusLine(self._status, id="status")
+        yield Footer()
+
+    def on_mount(self) -> None:
+        """Begin in the question line."""
+        self.query_one("#conversation").border_title = Content("Conversation")
+        self.query_one(QuestionLine).focus()
+        self.post_message(MainReady())
+
+    # What the app tells
+
+    def show_documents(self, documents: list[Document]) -> None:
+        """Show the documents of the library."""
+        self.query_one(DocumentsPanel).show(documents)
+        n_chunks = sum(d.n_chunks for d in documents)
+        self.query_one("#top", Static).update(
+            assembled(
+                (" docqa ", "bold $background on $primary"),
+                f"  {len(documents)} documents, {n_chunks:,} passages",
+                (f"  {self._workspace.config.library.dir}", "$text-muted"),
+            )
+        )
+        welcome = self.query_one("#welcome", Static)
+        welcome.display = not self.turns
+        welcome.update(welcome_content(documents))
+
+    def show_status(self, status: Status) -> None:
+        """Show another status."""
+        self._status = status
+        self.query_one(StatusLine).show(status)
+
+    def begin_turn(self, turn: Turn) -> None:
+        """Show a question that is being asked."""
+        self.turns.append(turn)
+        self.chosen = turn
+        self.query_one("#welcome").display = False
+        self.query_one(Transcript).add(turn)
+
+    def show_turns(self, turns: list[Turn]) -> None:
+        """Show another session."""
+        self.turns = list(turns)
+        self.chosen = turns[-1] if turns else None
+        self.query_one("#welcome").display = not turns
+        self.query_one(Transcript).replace(turns)
+        self.query_one(QuestionLine).remember([t.question for t in turns])
+
+    def refresh_turn(self, turn: Turn) -> None:
+        """Show what is new of a turn."""
+        for view in self.query(TurnView):
+            if view.turn is turn:
+                view.show()
+
+    # What the user does
+
+    @on(PlaceChosen)
+    def _show_place(self, message: PlaceChosen) -> None:
+        self.set_class(True, "-evidence")
+        self.query_one(EvidencePane).show(message.place)
+
+    @on(TurnChosen)
+    def _choose_turn(self, message: TurnChosen) -> None:
+        self.chosen = message.turn
+
+    @on(DocumentChosen)
+    def _open_document(self, message: DocumentChosen) -> None:
+        from tui.evidence import whole_document
+
+        document = next(
+            (d for d in self.query_one(DocumentsPanel).documents if d.doc_id == message.doc_id),
+            None,
+        )
+        if document is not None:
+            self._show_place(PlaceChosen(whole_document(document.path, document.kind)))
+
+    @on(ScopeChanged)
+    def _show_scope(self, message: ScopeChanged) -> None:
+        names = [file_name(d.path) for d in self.marked_documents()]
+        line = self.query_one(QuestionLine)
+        line.border_subtitle = Content(f"only in {', '.join(names)}" if names else "")
+
+    def marked_documents(self) -> list[Document]:
+        """Return the documents that questions are limited to; none: all."""
+        panel = self.query_one(DocumentsPanel)
+        return [d for d in panel.documents if d.doc_id in panel.marked]
+
+    def action_leave(self) -> None:
+        """Stop what is being answered; else close the evidence; else leave the question line."""
+        from tui.app import DocqaApp
+
+        assert isinstance(self.app, DocqaApp)
+        if self.app.stop_answer():
+            return
+        if self.has_class("-narrow") and self.has_class("-evidence"):
+            self.remove_class("-evidence")
+            self.query_one(QuestionLine).focus()
+            return
+        question = self.query_one(QuestionLine)
+        if question.has_focus:
+            self.query_one(Transcript).focus()
+        else:
+            question.focus()
+
+    def action_focus_question(self) -> None:
+        """Go to the question line."""
+        self.query_one(QuestionLine).focus()
+
+    def action_toggle_side(self) -> None:
+        """Show or hide the side lists."""
+        self.toggle_class("-no-side" if not self.has_class("-narrow") else "-side")
+
+    def action_toggle_evidence(self) -> None:
+        """Show or hide the evidence."""
+        self.toggle_class("-no-evidence" if not self.has_class("-narrow") else "-evidence")
