@@ -22,7 +22,10 @@ Ids = npt.NDArray[np.uint16]
 MARK = 60_000  # token `MARK + g` of a target: the number that gold passage g has in the prompt
 N_SOURCES = (0.22, 0.14, 0.12, 0.15, 0.08, 0.12, 0.04, 0.03, 0.03, 0.02, 0.02, 0.03)  # 1 … 12
 # Generated tasks are soon learnt: an epoch has only so many of them.
-KEPT = {"table": 0.5, "table-twin": 0.6, "log": 0.6, "manual": 0.6, "check": 0.6}
+KEPT = {"table": 0.6, "table-twin": 0.6, "log": 0.5, "log-twin": 0.6, "manual": 0.7, "check": 0.7}
+# Only where questions name what they are about may any passage fill up a prompt: another contract
+# or another drawn table would answer as well, and otherwise.
+FILLED = frozenset(("squad", "squad-twin", "qed", "nq", "hotpotqa", "medical", "prose"))
 P_DROPPED = {
     "log": 0.04,
     "table": 0.04,
@@ -66,6 +69,10 @@ class Dataset:
         """Return the tokens of piece `i`."""
         ends = self.arrays["token_ends"]
         return self.arrays["tokens"][ends[i] : ends[i + 1]]
+
+    def kind(self, row: int) -> str:
+        """Return the row's kind."""
+        return self.kinds[int(self.rows[row, 0])]
 
     def _listed(self, name: str, row: int) -> list[int]:
         ends = self.arrays[f"{name}_ends"]
@@ -164,7 +171,7 @@ class Sampler:
             order = self.rng.sample(self.train, len(self.train))
             for row in order:
                 self.n_drawn += 1
-                if self.rng.random() > KEPT.get(self.data.kinds[self.data.rows[row, 0]], 1.0):
+                if self.rng.random() > KEPT.get(self.data.kind(row), 1.0):
                     continue
                 yield self.draw(row)
                 if self.plain and self.rng.random() < self.p_plain:
@@ -174,7 +181,7 @@ class Sampler:
     def draw(self, row: int) -> Sample:
         """Return one arrangement of `row`."""
         data, rng = self.data, self.rng
-        kind = data.kinds[data.rows[row, 0]]
+        kind = data.kind(row)
         gold, other = data.gold(row), data.other(row)
         droppable = bool(data.rows[row, 5]) and not data.is_refusal(row) and len(other) > 0
         dropped = droppable and rng.random() < P_DROPPED.get(kind, P_DROPPED_REAL)
@@ -210,12 +217,15 @@ class Sampler:
         ranked = sorted((i + rng.expovariate(1 / 4), p) for i, p in enumerate(other))
         queue = [p for _, p in ranked]
         gold = set(data.gold(row))
+        spare = data.spare(int(data.rows[row, 0])) if data.kind(row) in FILLED else []
         used = sum(len(data.piece(p)) for p in held)
         while len(held) < n:
-            if queue and rng.random() < 0.9:
+            if queue and (not spare or rng.random() < 0.9):
                 passage = queue.pop(0)
+            elif spare:
+                passage = rng.choice(spare)
             else:
-                passage = rng.choice(data.spare(int(data.rows[row, 0])))
+                break
             used += len(data.piece(passage)) + 3
             if used > room:
                 break

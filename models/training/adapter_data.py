@@ -28,7 +28,7 @@ from docqa import prompts
 from models.model_file import read_model
 from models.tokenizer import build_tokenizer, byte_of_char
 from models.training import adapter_logs, adapter_sources, adapter_tasks
-from models.training.adapter_batches import MARK
+from models.training.adapter_batches import FILLED, MARK
 from models.training.adapter_bm25 import Bm25
 from models.training.adapter_records import Example, Passage, turn
 from models.training.adapter_sheets import Words
@@ -178,20 +178,21 @@ def mined(examples: list[Example]) -> list[Example]:
     """
     train = list(dict.fromkeys(e.gold[0] for e in examples if not e.dev))
     whole = train + list(dict.fromkeys(e.gold[0] for e in examples if e.dev))
+    policies = {e.gold[0] for e in examples if e.kind == "policyqa"}
     index = Bm25([p.text for p in whole])
     n_train, found = len(train), []
     for example in examples:
-        near = []
-        for i in index.top(example.question, 4 * N_SIMILAR):
+        # Most questions about one firm's policy are answered by any other's.
+        near: dict[str, Passage] = {}
+        for i in index.top(example.question, 5 * N_SIMILAR):
             passage = whole[i]
-            allowed = example.dev or i < n_train
-            if (
-                allowed
-                and passage.text[:80] != example.gold[0].text[:80]
-                and not _answers(passage, example)
-            ):
-                near.append(passage)
-        found.append(replace(example, other=tuple(near[:N_SIMILAR])))
+            allowed = (example.dev or i < n_train) and passage.text[:60] != example.gold[0].text[
+                :60
+            ]
+            allowed &= example.kind != "policyqa" or passage not in policies
+            if allowed and passage.text[:60] not in near and not _answers(passage, example):
+                near[passage.text[:60]] = passage
+        found.append(replace(example, other=tuple(near.values())[:N_SIMILAR]))
     return found
 
 
@@ -289,6 +290,8 @@ def arrange(examples: list[Example], rows: list[int], gold: list[list[int]], oth
         kept = list(gold[row]) if present else []
         near = [p for p in other[row] if p not in gold[row]]
         fill = rng.sample(spare[example.kind], min(len(spare[example.kind]), 30))
+        if example.kind not in FILLED:
+            fill = []
         near += [p for p in fill if p not in near and p not in gold[row]]
         chosen = kept + near[: max(0, count - len(kept))]
         rng.shuffle(chosen)

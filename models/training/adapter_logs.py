@@ -179,9 +179,12 @@ def synthetic(w: Words) -> Iterator[Example]:
     path = _path(w)
     gold = _passage(w, [x.text for x in lines], path)
     other = tuple(p for p in _noise(w, path) if error not in p.text and cause not in p.text)
-    asked = _asked(w, lines, cause, error)
+    # "The first error" is asked of a file, so no other part of it may have one.
+    calm = tuple(p for p in other if p.path != path or "error" not in p.text.lower())
+    asked = _asked(w, lines, cause, error, path)
     for question, answer in w.rng.sample(asked, min(2, len(asked))):
-        yield Example("log", question, (answer, 0), (gold,), other, dev=w.dev)
+        near = calm if path in question else other
+        yield Example("log", question, (answer, 0), (gold,), near, dev=w.dev)
     if w.rng.random() < 0.5:
         drawn = (_fill(w, w.rng.choice(INCIDENTS)[1]) for _ in range(50))
         missing = next((m for m in drawn if m not in gold.text), "the core was dumped")
@@ -191,7 +194,7 @@ def synthetic(w: Words) -> Iterator[Example]:
         yield Example("log-twin", question, (), (gold,), calm, dev=w.dev)
 
 
-def _asked(w: Words, lines: list[Line], cause: str, error: str) -> list[tuple[str, str]]:
+def _asked(w: Words, lines: list[Line], cause: str, error: str, path: str) -> list[tuple[str, str]]:
     """Return (question, answer) pairs that the lines settle."""
     hits = [x for x in lines if x.message == error]
     at = lines.index(hits[0])
@@ -212,10 +215,11 @@ def _asked(w: Words, lines: list[Line], cause: str, error: str) -> list[tuple[st
                              "Which machine had the error {m}?")).format(m=said), hits[0].host))  # fmt: skip
     if hits[0].level:
         first = next(x for x in lines if x.level == "ERROR")
+        ask = w.any(("What is the first error in {f}?", "Which error came first in {f}?", "First error of {f}?",
+                     "What went wrong first in {f}?", "What does the first error line of {f} say?"))  # fmt: skip
         asked += [
-            (w.any(("What is the first error?", "What is the first error in the log?",
-                    "Which error came first?")), first.message),
-            ("When was the first error?", first.time),
+            (ask.format(f=path), first.message),
+            (w.any(("When was the first error in {f}?", "At what time does {f} show its first error?")).format(f=path), first.time),
             (f"What is the level of {said}?", hits[0].level),
         ]  # fmt: skip
     if n > 1:
@@ -227,7 +231,7 @@ def _asked(w: Words, lines: list[Line], cause: str, error: str) -> list[tuple[st
     calm = w.rng.choice(lines)
     if sum(x.message == calm.message for x in lines) == 1:
         asked.append((f"When was {_quoted(w, calm.message)} logged?", calm.time))
-        asked.append((f"What happened at {calm.time}?", calm.message))
+        asked.append((f"What happened at {calm.time} in {path}?", calm.message))
     return asked
 
 

@@ -119,6 +119,17 @@ def test_the_development_rows_are_never_drawn(data):
     assert {p["row"] for p in data.meta["sets"]}.isdisjoint(sampler.train)
 
 
+def test_drawn_tables_are_not_filled_up_with_other_tables(data):
+    sampler = Sampler(data, 3)
+    rows = [i for i in sampler.train if data.kind(i) == "table"]
+    for row in rows[:60]:
+        own = data.gold(row) + data.other(row)
+        for _ in range(3):
+            chosen = sampler._filled(row, data.gold(row), data.other(row), 12, 100_000)
+            assert set(chosen) <= set(own) and chosen[0] == data.gold(row)[0]
+            assert len(set(chosen)) == len(chosen)
+
+
 def test_arranged_prompts_hold_their_markers(data):
     for placed in data.meta["sets"]:
         prompt, target = data.arranged(placed)
