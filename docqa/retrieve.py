@@ -6,21 +6,28 @@ reason: `docqa ask --explain` shows exactly what happened here.
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from docqa.config import RetrieveConfig
 from docqa.narrow import narrow
 from docqa.protocols import Passage, Reranker, SearchIndex
 from docqa.types import Candidate, Chunk, Document, Hit, Scope
-from docqa.wording import content_words, similarity
+from docqa.wording import content_words, has_identifier, identifiers, similarity
 
 DUPLICATE_SIMILARITY = 0.9  # of the word sets of two passages
 MIN_DUPLICATE_WORDS = 8  # two short table rows are not the same passage
 
+MIN_LEADERS = 3  # "Seals . . . . . . 14"
+_LEADERS = re.compile(r"(?:\. ?){5,}\s*\d+|…{2,}\s*\d+")
+
 NO_EVIDENCE = "below the threshold of relevance"
 NOT_RERANKED = "fused rank too low to be reranked"
+CONTENTS = "a table of contents"
+OTHER_THING = "lacks what the question names"
 DUPLICATE = "same text as a better candidate"
 
 Load = Callable[[Sequence[int]], list[tuple[Chunk, Document]]]
@@ -80,7 +87,7 @@ def retrieve(
     ]
     if reranker is not None:
         candidates = _reranked(question, candidates, reranker, settings)
-    candidates = _without_duplicates(candidates)
+    candidates = _without_duplicates(_without_strangers(question, candidates))
     finished = time.perf_counter()
     return Retrieval(tuple(candidates), retrieved - started, finished - retrieved)
 
@@ -136,6 +143,33 @@ def _reranked(
     ]
     scored.sort(key=lambda c: (-(c.rerank_score or 0.0), -c.rrf_score, c.chunk.chunk_id))
     return scored + [replace(c, dropped=NOT_RERANKED) for c in unread]
+
+
+def _without_strangers(question: str, candidates: list[Candidate]) -> list[Candidate]:
+    """Mark contents pages, and passages of documents that lack a code which the question names.
+
+    A question about the TWX 80 is not answered by what is true of the TWX 40, however alike they
+    read. The code may stand in the title, the headings or another passage that was found of the
+    same document: a manual names its model once.
+    """
+    wanted = identifiers(question)
+    named: dict[str, set[int]] = {
+        code: {
+            c.chunk.span.doc_id
+            for c in candidates
+            if has_identifier(code, f"{c.title} {Path(c.path).stem} {c.chunk.text}")
+        }
+        for code in wanted
+    }
+    marked = []
+    for candidate in candidates:
+        if candidate.dropped is None:
+            if len(_LEADERS.findall(candidate.chunk.text)) >= MIN_LEADERS:
+                candidate = replace(candidate, dropped=CONTENTS)
+            elif any(candidate.chunk.span.doc_id not in docs for docs in named.values()):
+                candidate = replace(candidate, dropped=OTHER_THING)
+        marked.append(candidate)
+    return marked
 
 
 def _without_duplicates(candidates: list[Candidate]) -> list[Candidate]:

@@ -1,9 +1,9 @@
 """Is a sentence of the answer supported by a source, and by which words of it?
 
 A claim is supported by a passage when a few adjacent sentences of the passage contain all numbers
-of the claim and most of its content words. Words that the question already said prove nothing, so
-a claim that adds something must find what it adds. The check is deterministic: the model has no
-say in it.
+of the claim and most of its content words. Words that the question already said prove nothing: a
+claim must add something, and what it adds must be there. The check is deterministic: the model
+has no say in it.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from docqa.wording import content_words, numbers, sentences
 MIN_COVERAGE = 0.75  # of the claim's new content words, within the quoted sentences
 MAX_QUOTE_SENTENCES = 3
 MAX_QUOTE_CHARS = 600
+SHORT_CLAIM_WORDS = 2  # a claim with so few new words could stand anywhere
+MIN_NEAR = 0.3  # of the question's words, in the quote or its headings, where the claim is short
 SENTENCE_PRICE = 0.2  # a further sentence must bring this share of the words looked for
 
 _MARKER = re.compile(r"\s*\[(\d{1,4})(?:\s*[,;]\s*(\d{1,4}))*\]")
@@ -58,26 +60,31 @@ def _support_in(claim: str, question: str, evidence: Evidence) -> Support | None
     known = set(content_words(question))
     claimed = list(dict.fromkeys(content_words(claim)))
     new = [word for word in claimed if word not in known]
-    if not claimed or not numbers(claim) - numbers(question) <= numbers(text):
-        return None
+    added_numbers = numbers(claim) - numbers(question)
+    if not new or not added_numbers <= numbers(text):
+        return None  # it says nothing that the question did not say, or a number from nowhere
+    is_short = len(new) <= SHORT_CLAIM_WORDS
     best: Support | None = None
     best_key = (0.0, 0.0, 0)
     for start, end, n_sentences in windows(text):
         words = set(content_words(text[start:end]))
         added = _share(new, words)
-        if added < MIN_COVERAGE or not _share(claimed, words):
+        if added < MIN_COVERAGE or not added_numbers <= numbers(text[start:end]):
             continue
-        if not numbers(claim) - numbers(question) <= numbers(text[start:end]):
-            continue
+        near = _share(list(known), words | _context_words(evidence))
+        is_marked = evidence.answer_start is not None and start <= evidence.answer_start < end
+        if is_short and near < MIN_NEAR and not is_marked:
+            continue  # "2." stands everywhere: the words around it must be the question's
         literal = 1.0 if claim.strip(" .") in text[start:end] else 0.0
         context = _share([*claimed, *known], words) - SENTENCE_PRICE * (n_sentences - 1)
         key = (added + literal, context, start - end)
         if best is None or key > best_key:
             best, best_key = Support(evidence, start, end, added), key
-    # A claim that only repeats the question must be in the passage as a whole.
-    if best is not None and not new and _share(claimed, set(content_words(text))) < 1.0:
-        return None
     return best
+
+
+def _context_words(evidence: Evidence) -> set[str]:
+    return set(content_words(" ".join((evidence.title, *evidence.chunk.headings))))
 
 
 def _share(wanted: Sequence[str], there: set[str]) -> float:

@@ -88,6 +88,32 @@ def _plain_number(number: str) -> str:
     return plain.rstrip("0").rstrip(".") if "." in plain else plain
 
 
+_IDENTIFIER = re.compile(
+    r"\b(?=[\w./-]*\d)(?=[\w./-]*[A-Za-z])[A-Za-z0-9](?:[\w./-]*\w)\b"  # E25, KP-40, v2.1, M10
+    r"|\b[A-Z]{2,}[A-Za-z]*[ -]?\d+\b"  # TWX 80
+)
+_MEASURE = re.compile(r"^\d+(?:[.,]\d+)*(?:[a-zA-Z%°]{1,4}|st|nd|rd|th)$")
+
+
+def identifiers(text: str) -> set[str]:
+    """Return the codes in `text` (`E25`, `KP-40`, `TWX 80`), lower case without separators.
+
+    What such a code names is one thing and no other: a passage that lacks it is about another
+    thing. Measures (`45Nm`, `2nd`) are no codes.
+    """
+    return {
+        re.sub(r"[\s_./-]", "", match.group()).lower()
+        for match in _IDENTIFIER.finditer(text)
+        if not _MEASURE.match(match.group())
+    }
+
+
+def has_identifier(identifier: str, text: str) -> bool:
+    """Return whether `text` has `identifier`, whatever the separators, not inside another."""
+    spaced = r"[\s_./-]*".join(re.escape(character) for character in identifier)
+    return re.search(rf"(?<![A-Za-z0-9]){spaced}(?![A-Za-z0-9])", text, re.IGNORECASE) is not None
+
+
 def coverage(part: str, whole: str) -> float:
     """Return the share of the content words of `part` that occur in `whole`; 1.0 for no words."""
     wanted = content_words(part)

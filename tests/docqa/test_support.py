@@ -40,7 +40,7 @@ def test_repeating_the_question_proves_nothing_that_is_not_there():
 
 def test_the_marker_does_not_matter_where_the_words_stand():
     other = evidence("Nothing of the kind.", marker=2)
-    support = find_support("45 Nm", "What torque?", (other, evidence(TEXT)))
+    support = find_support("45 Nm", "To what are the bolts tightened?", (other, evidence(TEXT)))
     assert support is not None and support.evidence.marker == 1
 
 

@@ -1,6 +1,13 @@
 import pytest
 
-from docqa.wording import content_words, coverage, numbers, sentences
+from docqa.wording import (
+    content_words,
+    coverage,
+    has_identifier,
+    identifiers,
+    numbers,
+    sentences,
+)
 
 
 def split(text):
@@ -40,3 +47,14 @@ def test_coverage():
     assert coverage("rated flow", "The flow is rated at 5.") == 1.0
     assert coverage("rated pressure", "The flow is rated at 5.") == 0.5
     assert coverage("the of", "anything") == 1.0
+
+
+def test_identifiers_are_codes_not_measures():
+    text = "Does fault E25 of the TWX 80 or KP-40 need 45Nm on the 2nd M10 bolt in version v2.1?"
+    assert identifiers(text) == {"e25", "twx80", "kp40", "m10", "v21"}
+    assert identifiers("What is the rated flow?") == set()
+
+
+def test_an_identifier_is_found_whatever_its_separators_but_not_inside_another():
+    assert has_identifier("twx80", "the TWX-80 pump") and has_identifier("twx80", "twx 80")
+    assert not has_identifier("twx80", "TWX 800") and not has_identifier("e2", "E25")
