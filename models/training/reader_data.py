@@ -4,7 +4,7 @@
 
 Writes to the output folder:
     data.npz     the arrays of `reader_records`, compressed
-    dev.json     {query: {"answer", "text", "offsets"}} of development questions with a marked
+    dev.json.xz  {query: {"answer", "text", "offsets"}} of development questions with a marked
                  answer: what exact match and F1 are counted on, in characters
     base.safetensors  the packaged all-MiniLM-L6-v2 in fp16
 All follows from `--seed`; the same folder gives the same arrays.
@@ -14,8 +14,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import lzma
 import random
-import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -31,6 +31,8 @@ from models.training.reader_records import KINDS, POOLS, Arrays, PassagePool, Qu
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
+MAX_DEV_TEXTS = 1000  # a kind
+
 
 def collect(data: Path, seed: int, limit: int | None = None) -> tuple[PassagePool, list[Query]]:
     """Return all passages and queries; `limit` keeps that many queries a source, for trials."""
@@ -42,27 +44,34 @@ def collect(data: Path, seed: int, limit: int | None = None) -> tuple[PassagePoo
             random.Random(seed).shuffle(found)
             found = found[:limit]
         queries.extend(found)
+        kinds = ", ".join(sorted({q.kind for q in found}))
+        print(f"{len(found):7} queries: {kinds}", file=sys.stderr, flush=True)
 
     take(reader_sources.questions(data, pool, random.Random(seed)))
     take(reader_sources.contracts(data, pool, random.Random(seed + 1)))
     take(reader_sources.meetings(data, pool, random.Random(seed + 2)))
     take(reader_sources.medicine(data, pool, random.Random(seed + 3)))
     take(reader_news.articles(data, pool, random.Random(seed + 4), limit or 45_000))
-    n_tasks, n_logs = (26_000, 14_000) if limit is None else (limit, limit)
+    n_tasks, n_logs = (15_000, 12_000) if limit is None else (limit, limit)
     take(reader_made.generated(pool, n_tasks, n_logs, seed + 5, False, data / "logs"))
-    take(reader_made.generated(pool, n_tasks // 30, n_logs // 20, seed + 6, True, data / "logs"))
+    take(reader_made.generated(pool, n_tasks // 15, n_logs // 15, seed + 6, True, data / "logs"))
     return pool, queries
 
 
 def development_texts(
     pool: PassagePool, queries: Sequence[Query], tokenizer: Tokenizer
 ) -> dict[str, dict[str, object]]:
-    """Return what `dev.json` holds, by the query's index as text."""
-    chosen = [(i, q) for i, q in enumerate(queries) if q.dev and q.answer and q.right]
+    """Return what `dev.json.xz` holds, by the query's index as text."""
+    taken: Counter[str] = Counter()
+    chosen = []
+    for i, q in enumerate(queries):
+        if q.dev and q.answer and q.right and taken[q.kind] < MAX_DEV_TEXTS:
+            taken[q.kind] += 1
+            chosen.append((i, q))
     texts = [pool.texts[q.right[0].passage] for _, q in chosen]
     encoded = tokenizer.encode_batch(texts, add_special_tokens=False)
     return {
-        str(i): {"answer": q.answer, "text": text, "offsets": [list(o) for o in e.offsets]}
+        str(i): {"answer": q.answer, "text": text, "offsets": list(e.offsets)}
         for (i, q), text, e in zip(chosen, texts, encoded, strict=True)
     }
 
@@ -110,6 +119,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--base", type=Path, help="where base.safetensors goes, if not to --out")
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--limit", type=int, default=None, help="queries a source, for trials")
     options = parser.parse_args(arguments)
@@ -121,10 +131,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     tokenizer.no_padding()
     tokenizer.no_truncation()
     arrays = pack(pool, queries, tokenizer)
-    np.savez_compressed(options.out / "data.npz", **arrays)
+    np.savez_compressed(options.out / "data.npz", allow_pickle=False, **arrays)
     texts = development_texts(pool, queries, tokenizer)
-    (options.out / "dev.json").write_text(json.dumps(texts), encoding="utf-8")
-    save_base(options.out / "base.safetensors")
+    with lzma.open(options.out / "dev.json.xz", "wt", encoding="utf-8") as file:
+        json.dump(texts, file)
+    save_base(options.base or options.out / "base.safetensors")
     print(describe(arrays))
     for file in sorted(options.out.iterdir()):
         print(f"{file.name:20} {file.stat().st_size / 2**20:6.1f} MiB")
@@ -132,4 +143,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

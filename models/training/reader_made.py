@@ -12,7 +12,8 @@ from models.training.reader_records import PassagePool, Query, Right
 _KIND = {"table": "table", "check": "check", "manual": "manual", "log": "log"}
 _COUNT = re.compile(r"^(?:How (?:many|often)|Count)\b")
 _WORD = re.compile(r"[\w.:-]+")
-MAX_WRONG = 7
+MAX_WRONG = 5
+MAX_CHARS = 950  # log lines have a token every two or three characters
 
 
 def generated(
@@ -36,12 +37,15 @@ def _query(example: Example, pool: PassagePool) -> Query | None:
     kind = _KIND.get(example.kind.removesuffix("-twin"))
     if kind is None or not example.gold or _COUNT.match(example.question):
         return None
+    if len(example.gold[0].text) > MAX_CHARS:
+        return None
     doc = pool.new_document()
 
     def placed(passage: Passage) -> int:
         title = PurePath(passage.path).stem
         context = " > ".join((title, *passage.headings))
-        return pool.add(passage.text, context, doc, "", example.dev)
+        text = passage.text if len(passage.text) <= MAX_CHARS else _cut(passage.text)
+        return pool.add(text, context, doc, "", example.dev)
 
     wrong = tuple(placed(p) for p in example.other[:MAX_WRONG])
     if not example.words:
@@ -56,6 +60,12 @@ def _query(example: Example, pool: PassagePool) -> Query | None:
     return Query(
         kind, example.question, (right,), wrong=wrong, dev=example.dev, answer=example.words
     )
+
+
+def _cut(text: str) -> str:
+    """Return the whole lines of `text` that fit."""
+    end = text.rfind("\n", 0, MAX_CHARS)
+    return text[: end if end > 0 else MAX_CHARS]
 
 
 def _occurrence(text: str, answer: str, question: str, *, is_log: bool) -> int | None:

@@ -147,6 +147,44 @@ def token_span(offsets: Sequence[tuple[int, int]], start: int, end: int) -> tupl
     return inside[0], inside[-1]
 
 
+def subset(arrays: Arrays, n_each: int, n_others: int, seed: int = 0) -> tuple[Arrays, list[int]]:
+    """Return the arrays of `n_each` queries a kind and split, and those queries' old indices.
+
+    Kept are the passages that they name and `n_others` drawn ones: for trials of the whole run.
+    """
+    rng = np.random.default_rng(seed)
+    chosen: list[int] = []
+    for kind in range(len(KINDS)):
+        for split in (0, 1):
+            mine = np.flatnonzero((arrays["kind"] == kind) & (arrays["split"] == split))
+            chosen += sorted(rng.permutation(mine)[:n_each].tolist())
+    ragged = {name: _taken(arrays, name, chosen) for name in ("right", "excluded", "wrong")}
+    named = [
+        row[..., 0] if name == "right" else row for name, rows in ragged.items() for row in rows
+    ]
+    others = rng.integers(len(arrays["doc_of"]), size=n_others)
+    kept = np.unique(np.concatenate([*named, others])).astype(np.int64)
+    renumbered = np.full(len(arrays["doc_of"]), -1, np.int32)
+    renumbered[kept] = np.arange(len(kept))
+    small: Arrays = {n: arrays[n][chosen] for n in ("kind", "split", "scope")}
+    small |= {n: arrays[n][kept] for n in ("context_of", "doc_of", "pool_of", "is_dev")}
+    small |= {n: arrays[n] for n in ("context", "context_at")}
+    small["text"], small["text_at"] = _ragged(_taken(arrays, "text", kept), np.uint16)
+    small["question"], small["question_at"] = _ragged(_taken(arrays, "question", chosen), np.uint16)
+    for name, rows in ragged.items():
+        for row in rows:
+            where = row[..., 0] if name == "right" else row
+            where[...] = renumbered[where]
+        small[name], small[f"{name}_at"] = _ragged(rows, np.int32)
+    small["right"] = small["right"].reshape(-1, 3)
+    return small, chosen
+
+
+def _taken(arrays: Arrays, name: str, which: Sequence[int] | npt.NDArray[Any]) -> list[Any]:
+    at = arrays[f"{name}_at"]
+    return [arrays[name][at[i] : at[i + 1]].copy() for i in which]
+
+
 def _encode(tokenizer: Tokenizer, texts: Sequence[str]) -> list[Any]:
     found: list[Any] = []
     for start in range(0, len(texts), 4096):
