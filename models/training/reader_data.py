@@ -16,6 +16,7 @@ import argparse
 import json
 import lzma
 import random
+import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
