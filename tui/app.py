@@ -34,7 +34,7 @@ class DocqaApp(App[int]):
 
     TITLE = "docqa"
     CSS_PATH = "app.tcss"
-    HORIZONTAL_BREAKPOINTS: ClassVar[list[tuple[int, str]] | None] = [
+    HORIZONTAL_BREAKPOINTS = [  # noqa: RUF012 (Textual's own declaration)
         (0, "-narrow"),
         (110, "-middle"),
         (150, "-wide"),

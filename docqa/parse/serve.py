@@ -44,7 +44,7 @@ def main(memory_bytes: int, page_timeout_s: float) -> None:
     incoming = sys.stdin.buffer
     outgoing = os.dup(1)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # a library that prints must not break a frame
-    _limit_resources(memory_bytes)
+    limit_resources(memory_bytes)
     gc.set_threshold(50_000, 20, 20)  # pages come as thousands of dicts that hold no cycles
     sender = _Sender(outgoing, alarm_s=2 * page_timeout_s + 2)
     decoder = msgspec.msgpack.Decoder(Request)
@@ -79,10 +79,10 @@ def _items(request: Request) -> Iterator[ParseItem | ChunkItem]:
     path = Path(os.fsdecode(request.path))
     if not request.chunking:
         return parse(path, request.options)
-    if kind_of(path) is Kind.LOG:
+    if request.tail is not None or kind_of(path) is Kind.LOG:
         from docqa.chunk_log import chunk_log_records
 
-        return chunk_log_records(path, request.options)
+        return chunk_log_records(path, request.options, tail=request.tail)
     from docqa.chunk import ChunkOptions, chunk_blocks
 
     chunking = msgspec.msgpack.decode(request.chunking, type=ChunkOptions)
@@ -154,7 +154,8 @@ class _Sender:
             self.arm()
 
 
-def _limit_resources(memory_bytes: int) -> None:
+def limit_resources(memory_bytes: int) -> None:
+    """Cap the memory of this process; no core, no files written, few opened."""
     try:
         import resource
     except ImportError:  # Windows has none of these

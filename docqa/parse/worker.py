@@ -39,7 +39,7 @@ from docqa.parse.wire import (
     Request,
 )
 from docqa.protocols import ParseOptions
-from docqa.types import ChunkItem, ParseItem
+from docqa.types import ChunkItem, LogTail, ParseItem
 
 if TYPE_CHECKING:
     from docqa.chunk import ChunkOptions
@@ -92,16 +92,28 @@ class ParseWorker:
 
     @overload
     def parse(
-        self, path: Path, options: ParseOptions, *, chunking: ChunkOptions
+        self,
+        path: Path,
+        options: ParseOptions,
+        *,
+        chunking: ChunkOptions,
+        tail: LogTail | None = None,
     ) -> Iterator[ChunkItem]: ...
 
     @overload
     def parse(self, path: Path, options: ParseOptions) -> Iterator[ParseItem]: ...
 
     def parse(
-        self, path: Path, options: ParseOptions, *, chunking: ChunkOptions | None = None
+        self,
+        path: Path,
+        options: ParseOptions,
+        *,
+        chunking: ChunkOptions | None = None,
+        tail: LogTail | None = None,
     ) -> Iterator[ChunkItem] | Iterator[ParseItem]:
         """Yield the items of a file: chunks where `chunking` is given, else blocks.
+
+        With `tail`, of a log: only what follows what was read before (docqa/chunk_log.py).
 
         An iterator that is left half-way ends the process.
 
@@ -113,6 +125,7 @@ class ParseWorker:
             os.fsencode(path),
             options,
             msgspec.msgpack.encode(chunking) if chunking is not None else b"",
+            tail,
         )
         return self._run(path, msgspec.msgpack.encode(request))  # type: ignore[return-value]
 
@@ -267,7 +280,7 @@ def _start(limits: ParseConfig) -> subprocess.Popen[bytes]:
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         bufsize=0,
-        env=_environment(),
+        env=worker_environment(),
         start_new_session=True,  # Ctrl-C in the terminal is the parent's to handle
     )
     with contextlib.suppress(ImportError, AttributeError, OSError):
@@ -281,7 +294,7 @@ def _start(limits: ParseConfig) -> subprocess.Popen[bytes]:
 _KEPT = ("LANG", "TZ", "HOME", "TMPDIR", "TESSDATA_PREFIX", "LD_LIBRARY_PATH", "SYSTEMROOT")
 
 
-def _environment() -> dict[str, str]:
+def worker_environment() -> dict[str, str]:
     """Return the variables that the child may see: none of the user's secrets."""
     kept = {
         name: value
