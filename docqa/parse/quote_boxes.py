@@ -61,7 +61,8 @@ def _as_window(words: Sequence[PageWord], quote: str) -> list[int]:
     wanted = Counter(t for t in map(_letters, quote.split()) if t)
     size = sum(wanted.values())
     inside: Counter[str] = Counter()
-    shared = best = best_start = 0
+    shared = best = 0
+    best_window = range(0)
     for end, token in enumerate(tokens):
         inside[token] += 1
         if token in wanted and inside[token] <= wanted[token]:
@@ -71,12 +72,13 @@ def _as_window(words: Sequence[PageWord], quote: str) -> list[int]:
             if old in wanted and inside[old] <= wanted[old]:
                 shared -= 1
             inside[old] -= 1
-        if shared > best:
-            best, best_start = shared, max(0, end - size + 1)
+        if shared and shared >= best:
+            window = _shrunk(range(max(0, end - size + 1), end + 1), tokens, wanted)
+            if shared > best or len(window) < len(best_window):
+                best, best_window = shared, window
     if best < max(MIN_SHARED_WORDS, MIN_SHARE * size):
         return []
-    window = range(best_start, min(len(tokens), best_start + size))
-    return [i for i in _shrunk(window, tokens, wanted) if tokens[i] in wanted]
+    return [i for i in best_window if tokens[i] in wanted]
 
 
 def _shrunk(window: range, tokens: Sequence[str], wanted: Counter[str]) -> range:
