@@ -35,8 +35,8 @@ def boxes_of_quote(words: Sequence[PageWord], quote: str) -> list[Box]:
     wanted = _letters(quote)
     if not wanted or not words:
         return []
-    found = _as_one_run(words, wanted) or _as_window(words, quote)
-    return _line_boxes([words[i] for i in found])
+    run = _as_one_run(words, wanted)
+    return _line_boxes([words[i] for i in run]) if run else _as_window(words, quote)
 
 
 def _letters(text: str) -> str:
@@ -55,14 +55,14 @@ def _as_one_run(words: Sequence[PageWord], wanted: str) -> list[int]:
     return sorted(set(owners[at : at + len(wanted)])) if at >= 0 else []
 
 
-def _as_window(words: Sequence[PageWord], quote: str) -> list[int]:
-    """Return the words of the quote in the window that shares most of them."""
+def _as_window(words: Sequence[PageWord], quote: str) -> list[Box]:
+    """Return the boxes in the window that shares most words; of equals the one of fewest boxes."""
     tokens = [_letters(word.text) for word in words]
     wanted = Counter(t for t in map(_letters, quote.split()) if t)
     size = sum(wanted.values())
     inside: Counter[str] = Counter()
     shared = best = 0
-    best_window = range(0)
+    boxes: list[Box] = []
     for end, token in enumerate(tokens):
         inside[token] += 1
         if token in wanted and inside[token] <= wanted[token]:
@@ -74,11 +74,10 @@ def _as_window(words: Sequence[PageWord], quote: str) -> list[int]:
             inside[old] -= 1
         if shared and shared >= best:
             window = _shrunk(range(max(0, end - size + 1), end + 1), tokens, wanted)
-            if shared > best or len(window) < len(best_window):
-                best, best_window = shared, window
-    if best < max(MIN_SHARED_WORDS, MIN_SHARE * size):
-        return []
-    return [i for i in best_window if tokens[i] in wanted]
+            found = _line_boxes([words[i] for i in window if tokens[i] in wanted])
+            if shared > best or len(found) < len(boxes):
+                best, boxes = shared, found
+    return boxes if best >= max(MIN_SHARED_WORDS, MIN_SHARE * size) else []
 
 
 def _shrunk(window: range, tokens: Sequence[str], wanted: Counter[str]) -> range:
