@@ -94,6 +94,14 @@ class AnswerConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class TuiConfig:
+    """How the terminal UI looks."""
+
+    theme: str = "docqa-dark"  # docqa-dark | docqa-light | any theme of Textual
+    mode: str = "auto"  # auto | plain: no borders, no images, one pane: for screen readers
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """All settings. `sources` says where each value that is not a default came from."""
 
@@ -103,6 +111,7 @@ class Config:
     embed: EmbedConfig = field(default_factory=EmbedConfig)
     retrieve: RetrieveConfig = field(default_factory=RetrieveConfig)
     answer: AnswerConfig = field(default_factory=AnswerConfig)
+    tui: TuiConfig = field(default_factory=TuiConfig)
     sources: Mapping[str, str] = field(default_factory=dict)
 
     def values(self) -> dict[str, tuple[object, str]]:

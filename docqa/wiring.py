@@ -4,16 +4,31 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from docqa import doctor
-from docqa.config import Config
+from docqa.config import Config, ModelConfig
 from docqa.errors import DocqaError
 from docqa.library import Library
 from docqa.paths import LibraryPaths
 from docqa.protocols import Embedder, Engine, Reranker
 from docqa.workspace import Workspace
+
+
+@dataclass(frozen=True, slots=True)
+class PlanRow:
+    """One context with one pair of KV types: its memory, and estimated times."""
+
+    context_length: int
+    kv_type_k: str
+    kv_type_v: str
+    total_bytes: int
+    kv_bytes: int
+    fits: bool
+    prefill_s: float  # of the whole context
+    decode_tokens_s: float  # at its end
 
 
 def build(config: Config) -> Workspace:
@@ -51,6 +66,51 @@ def build(config: Config) -> Workspace:
         return open_reranker(config.retrieve, library.embedder)
 
     return Workspace(library, config, open_engine=open_engine, open_reranker=open_reranker)
+
+
+def change_model(workspace: Workspace, model: ModelConfig) -> None:
+    """Load another language model, or the same one anew, in the background."""
+
+    def open_engine() -> Engine:
+        from models.host import open_engine
+
+        return open_engine(model)
+
+    workspace.change_engine(open_engine, replace(workspace.config, model=model))
+
+
+def plan_rows(name: str) -> tuple[str, list[PlanRow]]:
+    """Return what fits of a model on this machine, in a sentence and a table; nothing is loaded.
+
+    Raises:
+        ModelError: no such model, or its file is refused.
+    """
+    from models import planner
+    from models.catalog import resolve
+    from models.hardware import detect
+    from models.model_file import read_model
+
+    model, hardware = read_model(resolve(name)), detect()
+    chosen = planner.plan(model, hardware)
+    rows = [
+        PlanRow(
+            row.context_length,
+            row.kv_type_k,
+            row.kv_type_v,
+            row.total_bytes,
+            row.kv_bytes,
+            row.fits,
+            row.prefill_s,
+            row.decode_tokens_s,
+        )
+        for row in planner.table(model, hardware)
+    ]
+    summary = (
+        f"{model.name}: {model.n_params / 1e6:,.0f} M parameters, {model.quantisation}, trained "
+        f"for {model.context_length:,} tokens. On {hardware.name}: context "
+        f"{chosen.context_length:,}, KV {chosen.kv_type_k}/{chosen.kv_type_v}; {chosen.reason}"
+    )
+    return summary, rows
 
 
 def diagnose(config: Config) -> list[doctor.Finding]:

@@ -205,6 +205,17 @@ class Workspace:
             self._engine = None
             raise
 
+    def change_engine(self, open_engine: Callable[[], Engine], config: Config) -> None:
+        """Close the language model and begin to load another, or the same one anew.
+
+        Blocks until the old one is closed: its last question must be over.
+        """
+        old, self._engine = self._engine, None
+        if old is not None and not old.cancel() and old.exception() is None:
+            old.result().close()
+        self._open_engine, self.config = open_engine, config
+        self.warm_up()
+
     @cached_property
     def reranker(self) -> Reranker | None:
         """The reranker, loaded at its first use."""
