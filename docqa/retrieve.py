@@ -146,19 +146,15 @@ def _reranked(
 
 
 def _without_strangers(question: str, candidates: list[Candidate]) -> list[Candidate]:
-    """Mark contents pages, and passages of documents that lack a code which the question names.
+    """Mark contents pages, and passages about another thing than a code of the question names.
 
     A question about the TWX 80 is not answered by what is true of the TWX 40, however alike they
-    read. The code may stand in the title, the headings or another passage that was found of the
-    same document: a manual names its model once.
+    read. A passage need not have the code itself, a manual names its model once; but then its
+    document must have it, and the passage may not name a sibling of it.
     """
     wanted = identifiers(question)
-    named: dict[str, set[int]] = {
-        code: {
-            c.chunk.span.doc_id
-            for c in candidates
-            if has_identifier(code, f"{c.title} {Path(c.path).stem} {c.chunk.text}")
-        }
+    documents = {
+        code: {c.chunk.span.doc_id for c in candidates if has_identifier(code, _all_text(c))}
         for code in wanted
     }
     marked = []
@@ -166,10 +162,29 @@ def _without_strangers(question: str, candidates: list[Candidate]) -> list[Candi
         if candidate.dropped is None:
             if len(_LEADERS.findall(candidate.chunk.text)) >= MIN_LEADERS:
                 candidate = replace(candidate, dropped=CONTENTS)
-            elif any(candidate.chunk.span.doc_id not in docs for docs in named.values()):
+            elif any(_is_stranger(candidate, code, docs) for code, docs in documents.items()):
                 candidate = replace(candidate, dropped=OTHER_THING)
         marked.append(candidate)
     return marked
+
+
+def _all_text(candidate: Candidate) -> str:
+    stem = Path(candidate.path).stem
+    return " ".join((candidate.title, stem, *candidate.chunk.headings, candidate.chunk.text))
+
+
+def _is_stranger(candidate: Candidate, code: str, documents: set[int]) -> bool:
+    if candidate.chunk.span.doc_id not in documents:
+        return True
+    text = " ".join((*candidate.chunk.headings, candidate.chunk.text))
+    if has_identifier(code, text):
+        return False
+    return any(_family(other) == _family(code) for other in identifiers(text))
+
+
+def _family(code: str) -> str:
+    """Return `twx` of `twx40`: what the siblings of a code share."""
+    return re.split(r"\d", code, maxsplit=1)[0]
 
 
 def _without_duplicates(candidates: list[Candidate]) -> list[Candidate]:

@@ -78,3 +78,25 @@ def test_copies_are_dropped_but_short_rows_are_not():
     texts = {1: long, 2: long + ".", 3: "A | 1", 4: "A | 1"}
     found = run("seal", [1, 2, 3, 4], [], texts)
     assert [c.dropped for c in found.candidates] == [None, r.DUPLICATE, None, None]
+
+
+def test_a_passage_about_a_sibling_of_what_the_question_names_is_no_evidence():
+    texts = {
+        1: "Rated power TWX 40: 3.0 kW, TWX 65: 7.5 kW",
+        2: "The TWX 80 is described in a manual of its own.",
+        3: "The rated power is given on the plate.",
+    }
+    found = run("rated power of the TWX 80", [1, 2, 3], [], texts)
+    assert {c.chunk.chunk_id: c.dropped for c in found.candidates} == {
+        1: r.OTHER_THING,
+        2: None,
+        3: None,
+    }
+    nowhere = run("rated power of the TWX 25", [1, 3], [], texts)
+    assert {c.dropped for c in nowhere.candidates} == {r.OTHER_THING}
+
+
+def test_a_contents_page_is_no_evidence():
+    contents = "Seals . . . . . . 14\nBearings . . . . . . 15\nTorques . . . . . . . 20"
+    found = run("seals", [1, 2], [], {1: contents, 2: "Seals are replaced."})
+    assert [c.dropped for c in found.candidates] == [r.CONTENTS, None]
