@@ -19,6 +19,7 @@ file, the templates that turn up everywhere, in order of frequency and packed in
 
 from __future__ import annotations
 
+import functools
 import re
 from bisect import bisect_left, bisect_right
 from collections import Counter
@@ -26,6 +27,7 @@ from collections.abc import Iterator, Sequence
 from itertools import accumulate
 from pathlib import Path
 
+from docqa.errors import UnreadableFile
 from docqa.parse.levels import LEVELS
 from docqa.parse.log import (
     MAX_RECORD_CHARS,
@@ -39,10 +41,11 @@ from docqa.parse.log import (
     sample_log,
 )
 from docqa.parse.log_format import MISS, Miss
+from docqa.parse.log_tail import Growth, LastChunk, compare, window_of
 from docqa.parse.stream import TextStream
 from docqa.parse.templates import mask
 from docqa.protocols import ParseOptions
-from docqa.types import BlockKind, Chunk, ChunkItem, DocumentInfo, Kind, Locator, Span
+from docqa.types import BlockKind, Chunk, ChunkItem, DocumentInfo, Kind, Locator, LogTail, Span
 
 TARGET_CHARS = 4_096
 EMBED_CHARS = 1_000
@@ -119,34 +122,84 @@ def _pieces(lines: Sequence[str]) -> Iterator[list[str]]:
 
 
 def chunk_log_records(
-    path: Path, options: ParseOptions, *, target_chars: int = TARGET_CHARS
+    path: Path,
+    options: ParseOptions,
+    *,
+    target_chars: int = TARGET_CHARS,
+    tail: LogTail | None = None,
 ) -> Iterator[ChunkItem]:
     """Yield the chunks of a log in order, then its DocumentInfo.
+
+    With `tail`, of what was read before: the chunks from `tail.ordinal` on, which is made again
+    from the same lines and what has come after them; the DocumentInfo is of the whole log. Read on
+    until its tail stands at the end of the file: one call reads a bounded part.
 
     `n_tokens` and the ids are 0: they are the embedder's and the store's to fill in. Memory is
     bounded by a few blocks of the file.
 
     Raises:
         UnsupportedFile: binary data.
-        UnreadableFile: empty, not permitted, or a decompression bomb.
+        UnreadableFile: empty, not permitted, or a decompression bomb; with `tail`, the file is
+            not that log any more.
     """
-    sample = sample_log(path)
+    if tail is not None and compare(path, tail) is Growth.OTHER:
+        raise UnreadableFile(path, "is not the log that was read before")
+    sample, background = _sampled(path) if tail is None else _known_sample(path, *_age(path, tail))
+    is_plain = tail is not None or _is_plain(path)
+    window = window_of(path, tail, whole_lines=options.whole_lines) if is_plain else None
+    inode = path.stat().st_ino
     reader = RecordReader(sample)
-    stream = TextStream(path)
-    packer = _Packer(reader, Background(sample), embed_title(path.name), target_chars)
+    stream = TextStream(path, window)
+    packer = _Packer(reader, background, embed_title(path.name), target_chars)
+    last = LastChunk(tail.time if tail else None)
+    if tail is not None:
+        packer.resume(tail)
     try:
         for batch in line_batches(stream):
-            yield from packer.add(batch)
-        yield from packer.end()
+            for chunk in packer.add(batch):
+                last.note(chunk)
+                yield chunk
+        for chunk in packer.end():
+            last.note(chunk)
+            yield chunk
     finally:
         stream.close()
+    n_lines = stream.n_lines + (tail.line - 1 if tail else 0)
+    found = last.tail(stream, window, n_lines) if window else None
+    is_other = tail and (path.stat().st_ino != inode or compare(path, tail) is Growth.OTHER)
+    if is_other:
+        raise UnreadableFile(path, "was replaced while it was read")
     yield DocumentInfo(
         kind=Kind.LOG,
         title=path.name,
-        n_lines=stream.n_lines,
+        n_lines=n_lines,
         encoding=stream.encoding,
         warnings=(*stream.warnings, *packer.warnings),
+        tail=found,
     )
+
+
+def _sampled(path: Path) -> tuple[LogSample, Background]:
+    sample = sample_log(path)
+    return sample, Background(sample)
+
+
+def _age(path: Path, tail: LogTail) -> tuple[bytes, int]:
+    """Return what a sample of this log is good for: until it is twice as long."""
+    return tail.head, path.stat().st_size.bit_length()
+
+
+@functools.lru_cache(maxsize=8)
+def _known_sample(path: Path, head: bytes, age: int) -> tuple[LogSample, Background]:
+    """Return the sample of a log that is read line by line: taking it costs more than a line."""
+    return _sampled(path)
+
+
+def _is_plain(path: Path) -> bool:
+    """Whether the bytes of the file are those of its lines: not packed, not UTF-16."""
+    stream = TextStream(path)
+    stream.close()
+    return stream.packed is None and not stream.encoding.startswith(("utf-16", "utf-32"))
 
 
 class _Packer:
@@ -168,6 +221,12 @@ class _Packer:
         self._time: float | None = None  # of the record that the next chunk may begin inside
         self._level: str | None = None
         self._long_template = title
+
+    def resume(self, tail: LogTail) -> None:
+        """Go on where a former reading ended."""
+        self._ordinal, self._offset, self._line = tail.ordinal, tail.start_char, tail.line
+        self._time = tail.time
+        self._reader.resume(tail.time)
 
     @property
     def warnings(self) -> tuple[str, ...]:

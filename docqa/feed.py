@@ -92,16 +92,28 @@ class WordFeed:
             index = self._create()  # the library was restored from an older copy
         try:
             changes = self._store.changes(index.seq)
+            since: dict[int, int] = {}  # a log may have grown a hundred times: it is read once
             for change in changes:
-                if change.since_ordinal == 0:
-                    index.remove(change.doc_id)
-                document = self._store.document(change.doc_id) if change.op == "add" else None
-                if document is not None:  # None: removed since, as a later change says
-                    self._add(index, document, change.since_ordinal)
+                ordinal = min(change.since_ordinal, since.get(change.doc_id, change.since_ordinal))
+                since[change.doc_id] = ordinal
+            for doc_id, since_ordinal in since.items():
+                self._replace(index, doc_id, since_ordinal)
             if changes:
                 index.commit(changes[-1].seq)
         finally:
             index.release()
+
+    def _replace(self, index: LexicalIndex, doc_id: int, since_ordinal: int) -> None:
+        """Make the index hold what the store holds of a document from `since_ordinal` on."""
+        document = self._store.document(doc_id)
+        kept = self._store.chunk_id_before(doc_id, since_ordinal) if document else None
+        if kept is None:
+            index.remove(doc_id)
+            since_ordinal = 0
+        else:
+            index.remove_after(doc_id, kept)
+        if document is not None:
+            self._add(index, document, since_ordinal)
 
     def _add(self, index: LexicalIndex, document: Document, since_ordinal: int) -> None:
         scope = Scope(doc_ids=frozenset({document.doc_id}))

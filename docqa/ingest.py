@@ -20,6 +20,7 @@ from docqa.discover import EVERY_KIND, Found, WalkOptions
 from docqa.embedding import Embedding
 from docqa.errors import FileError, Interrupted, LibraryBusy, UnsupportedFile
 from docqa.events import EmbedProgress, FileDone, FileStarted, Scanned, SyncDone, SyncEvent
+from docqa.growth import follow_renames
 from docqa.parse import kind_of, suffix_of
 from docqa.reading import Reader, read_file, report_of, unchanged
 from docqa.store import Store
@@ -40,12 +41,25 @@ class WordIndex(Protocol):
         ...
 
 
+class Settling(Protocol):
+    """Says which files have stopped changing. `add` reads every file at once, a watcher waits."""
+
+    def is_ready(self, found: Found) -> bool:
+        """Whether to read the file now; if not, it is left for a later sync."""
+        ...
+
+    def is_at_rest(self, path: str) -> bool:
+        """Whether a log's last line without a newline is taken for finished."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class SyncOptions:
     """What a sync may be told."""
 
     walk: WalkOptions = EVERY_KIND
     retry_failures: bool = False  # a password was given
+    settling: Settling | None = None
 
 
 DEFAULT_OPTIONS = SyncOptions()
@@ -78,7 +92,12 @@ def sync(
     """
     retry = Retry(PARSER_VERSION, failures=options.retry_failures)
     plan = make_plan(parts.store, paths, retry, options.walk)
-    plan.to_read[:] = [found for found in plan.to_read if _is_readable_kind(parts.store, found)]
+    settling = options.settling
+    plan.to_read[:] = [
+        found
+        for found in plan.to_read
+        if (settling is None or settling.is_ready(found)) and _is_readable_kind(parts.store, found)
+    ]
     yield Scanned(len(plan.to_read), sum(found.stamp.n_bytes for found in plan.to_read))
     reports = [unchanged(known) for known in plan.unchanged]
     reports += _rejected(plan)
@@ -87,8 +106,11 @@ def sync(
     parts.words.follow(is_last=True)  # what a killed process left behind
     if parts.embedding is not None and parts.store.vectors.n_pending():
         parts.embedding.wake()
+    moved = _follow_renames(parts, plan)
     for found in plan.to_read:
-        report = yield from _sync_file(parts, found, retry)
+        report = yield from _sync_file(parts, found, retry, options.settling)
+        if found.path in moved and report.state is State.UNCHANGED:
+            report = replace(report, state=State.INDEXED)
         reports.append(report)
         yield FileDone(report)
     for report in _remove_absent(parts, plan):
@@ -112,12 +134,28 @@ def remove(store: Store, words: WordIndex, paths: Sequence[str]) -> tuple[FileRe
     )
 
 
-def _sync_file(parts: Ingest, found: Found, retry: Retry) -> Generator[SyncEvent, None, FileReport]:
+def _follow_renames(parts: Ingest, plan: Plan) -> set[str]:
+    """Let the documents of rotated logs follow their files; return where they went."""
+    if not plan.logs or not plan.to_read:
+        return set()
+    with _write_lock(parts):
+        return follow_renames(parts.store, plan.logs, plan.to_read)
+
+
+def _sync_file(
+    parts: Ingest, found: Found, retry: Retry, settling: Settling | None
+) -> Generator[SyncEvent, None, FileReport]:
     """Read one file under the write lock, which other processes get in between."""
     yield FileStarted(found.path, found.stamp.n_bytes)
     with _write_lock(parts):
         report = yield from read_file(
-            parts.store, parts.reader, found.path, found.is_named, retry, parts.cancel
+            parts.store,
+            parts.reader,
+            found.path,
+            found.is_named,
+            retry,
+            parts.cancel,
+            whole_lines=settling is not None and not settling.is_at_rest(found.path),
         )
     if report.state is not State.UNCHANGED:
         parts.words.follow(is_last=False)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from collections.abc import Sequence
 
 from docqa.migrations import LIVE, STAGED
 from docqa.purge import discard_staged, purge, retire
@@ -23,10 +24,11 @@ from docqa.records import (
     path_bytes,
     priority,
     storable,
+    tail_blob,
     text_values,
 )
 from docqa.store import Store
-from docqa.types import Chunk, DocumentInfo, Kind, PageInfo, State
+from docqa.types import Chunk, DocumentInfo, Kind, LogTail, PageInfo, State
 
 STAGE_CHUNKS = 1_000
 STAGE_CHARS = 4_000_000
@@ -42,6 +44,59 @@ _CHUNK = (
 )
 
 
+class ChunkWriter:
+    """Chunks into rows. Remembers the passages of its document."""
+
+    def __init__(self) -> None:
+        self._codec = Codec()
+        self._passages: dict[bytes, int] = {}
+
+    def write(self, connection: sqlite3.Connection, doc_id: int, chunks: Sequence[Chunk]) -> None:
+        """Write chunks inside the open transaction."""
+        for chunk in chunks:
+            passage_id = self._passage(connection, chunk)
+            chunk_id = connection.execute(_CHUNK, chunk_values(chunk, doc_id, passage_id)).lastrowid
+            connection.execute(
+                "INSERT INTO texts VALUES (?, ?, ?, ?, ?)",
+                (chunk_id, *text_values(chunk, self._codec)),
+            )
+
+    def _passage(self, connection: sqlite3.Connection, chunk: Chunk) -> int:
+        """Return the id of the chunk's passage, made where it is new."""
+        key = passage_hash(chunk.embed_text)
+        known = self._passages.get(key)
+        if known is not None:
+            return known
+        rank = priority(chunk)
+        row = connection.execute(
+            "SELECT passage_id, priority FROM passages WHERE hash = ?", (key,)
+        ).fetchone()
+        if row is None:
+            cursor = connection.execute(
+                "INSERT INTO passages (hash, priority, text) VALUES (?, ?, ?)",
+                (key, rank, self._codec.pack(chunk.embed_text)),
+            )
+            passage_id = int(cursor.lastrowid or 0)
+        else:
+            passage_id = int(row[0])
+            if rank < row[1]:
+                connection.execute(
+                    "UPDATE passages SET priority = ? WHERE passage_id = ?", (rank, passage_id)
+                )
+        if len(self._passages) >= CACHED_PASSAGES:
+            self._passages.clear()
+        self._passages[key] = passage_id
+        return passage_id
+
+
+def set_tail(connection: sqlite3.Connection, doc_id: int, tail: LogTail | None) -> None:
+    """Record where to read on in a log; None: nowhere."""
+    if tail is None:
+        connection.execute("DELETE FROM tails WHERE doc_id = ?", (doc_id,))
+    else:
+        connection.execute("INSERT OR REPLACE INTO tails VALUES (?, ?)", (doc_id, tail_blob(tail)))
+
+
 class Intake:
     """Use as a context manager, under the store's write lock, for one document."""
 
@@ -49,12 +104,11 @@ class Intake:
         self._store = store
         self._stamp = stamp
         self._parser = parser
-        self._codec = Codec()
+        self._writer = ChunkWriter()
         self._chunks: list[Chunk] = []
         self._pages: list[PageInfo] = []
         self._n_chars = 0
         self._doc_id: int | None = None  # once something is staged
-        self._passages: dict[bytes, int] = {}
         self._is_published = False
         self.n_chunks = 0
 
@@ -92,13 +146,15 @@ class Intake:
             if old:
                 retire(connection, old[0])
             connection.execute(
-                f"UPDATE documents SET path = ?, life = {LIVE}, sha256 = ?, kind = ?, title = ?, "
+                f"UPDATE documents SET path = ?, life = {LIVE}, sha256 = ?, checked_ns = ?, "
+                "kind = ?, title = ?, "
                 "state = ?, n_pages = ?, n_lines = ?, n_chunks = ?, error = ?, warnings = ?, "
                 "encoding = ? "
                 f"WHERE doc_id = ? AND life = {STAGED}",
                 (
                     path_bytes(self._stamp.path),
                     self._stamp.sha256,
+                    self._stamp.checked_ns,
                     info.kind.value,
                     storable(info.title),
                     state.value,
@@ -114,6 +170,8 @@ class Intake:
             connection.execute(
                 "INSERT INTO changes (op, doc_id) VALUES ('add', ?)", (self._doc_id,)
             )
+            assert self._doc_id is not None
+            set_tail(connection, self._doc_id, info.tail)
         self._is_published = True
         if old:
             purge(self._store.db)
@@ -125,13 +183,7 @@ class Intake:
         doc_id = self._doc_id
         if doc_id is None:
             doc_id = _insert_document(connection, self._stamp, self._parser)
-        for chunk in self._chunks:
-            passage_id = self._passage(connection, chunk)
-            chunk_id = connection.execute(_CHUNK, chunk_values(chunk, doc_id, passage_id)).lastrowid
-            connection.execute(
-                "INSERT INTO texts VALUES (?, ?, ?, ?, ?)",
-                (chunk_id, *text_values(chunk, self._codec)),
-            )
+        self._writer.write(connection, doc_id, self._chunks)
         connection.executemany(
             "INSERT OR REPLACE INTO pages (doc_id, page, label, state, n_chars, reason) "
             "VALUES (?, ?, ?, ?, ?, ?)",
@@ -141,33 +193,6 @@ class Intake:
         self._chunks.clear()
         self._pages.clear()
         self._n_chars = 0
-
-    def _passage(self, connection: sqlite3.Connection, chunk: Chunk) -> int:
-        """Return the id of the chunk's passage, made where it is new."""
-        key = passage_hash(chunk.embed_text)
-        known = self._passages.get(key)
-        if known is not None:
-            return known
-        rank = priority(chunk)
-        row = connection.execute(
-            "SELECT passage_id, priority FROM passages WHERE hash = ?", (key,)
-        ).fetchone()
-        if row is None:
-            cursor = connection.execute(
-                "INSERT INTO passages (hash, priority, text) VALUES (?, ?, ?)",
-                (key, rank, self._codec.pack(chunk.embed_text)),
-            )
-            passage_id = int(cursor.lastrowid or 0)
-        else:
-            passage_id = int(row[0])
-            if rank < row[1]:
-                connection.execute(
-                    "UPDATE passages SET priority = ? WHERE passage_id = ?", (rank, passage_id)
-                )
-        if len(self._passages) >= CACHED_PASSAGES:
-            self._passages.clear()
-        self._passages[key] = passage_id
-        return passage_id
 
 
 def record_failure(

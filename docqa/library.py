@@ -13,6 +13,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,7 +31,7 @@ from docqa.paths import LibraryPaths
 from docqa.protocols import Embedder, ParseOptions
 from docqa.records import storable
 from docqa.store import Store
-from docqa.types import Chunk, ChunkItem, FileReport
+from docqa.types import Chunk, ChunkItem, FileReport, LogTail
 
 if TYPE_CHECKING:
     from docqa.parse.worker import ParseWorker
@@ -176,8 +177,17 @@ class WorkerReader:
         """The worker's process; None where it died or was never started."""
         return self._worker.pid if self._worker else None
 
-    def read(self, path: Path) -> Iterator[ChunkItem]:
+    def read(self, path: Path, *, whole_lines: bool = False) -> Iterator[ChunkItem]:
         """Yield chunks and pages, a DocumentInfo last; raise FileError."""
+        return self._read(path, None, whole_lines)
+
+    def read_on(
+        self, path: Path, tail: LogTail, *, whole_lines: bool = False
+    ) -> Iterator[ChunkItem]:
+        """Yield what was added to a log, a DocumentInfo last; raise FileError."""
+        return self._read(path, tail, whole_lines)
+
+    def _read(self, path: Path, tail: LogTail | None, whole_lines: bool) -> Iterator[ChunkItem]:
         from docqa.chunk import MAX_TOKENS, ChunkOptions
         from docqa.parse.worker import ParseWorker
 
@@ -187,7 +197,8 @@ class WorkerReader:
         n_special = 2  # [CLS] and [SEP], which the counter leaves out
         title = storable(path.stem) or path.name
         chunking = ChunkOptions(title, tokenizer, min(MAX_TOKENS, max_tokens - n_special))
-        return self._worker.parse(path, self._options, chunking=chunking)
+        options = replace(self._options, whole_lines=whole_lines)
+        return self._worker.parse(path, options, chunking=chunking, tail=tail)
 
     def is_well(self) -> bool:
         """Whether the worker reads a harmless file."""

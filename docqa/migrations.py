@@ -2,7 +2,8 @@
 
 `documents.doc_id` names one *content* of a file, not the file: when a file changes, its new content
 gets a new id and the old one dies, so that whatever is derived from a document (index entries, KV,
-answers) can never be taken for that of another content.
+answers) can never be taken for that of another content. A log that has grown keeps its id: its text
+is only added to, and what is derived from it stays true of the part that it was derived from.
 
 Life of a document: staged (being written, seen by nobody) -> live -> dead (seen by nobody, its rows
 go in batches). Publishing flips staged -> live and the predecessor to dead in one transaction.
@@ -99,7 +100,16 @@ _M001 = (
     ) STRICT, WITHOUT ROWID""",
 )
 
-MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (m001_initial,)
+
+def m002_tails(connection: sqlite3.Connection) -> None:
+    """Where to read on in logs that grow: a msgpack of docqa.types.LogTail."""
+    connection.execute(
+        "CREATE TABLE tails (doc_id INTEGER PRIMARY KEY REFERENCES documents ON DELETE CASCADE, "
+        "tail BLOB NOT NULL) STRICT"
+    )
+
+
+MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (m001_initial, m002_tails)
 SCHEMA_VERSION = len(MIGRATIONS)
 
 

@@ -27,6 +27,7 @@ class ParseOptions:
     ocr: str = "auto"  # auto | never
     ocr_language: str = "eng"
     max_pages: int = 20_000
+    whole_lines: bool = False  # of a log: leave out a last line that is still being written
 
 
 Parser = Callable[[Path, ParseOptions], Iterator[ParseItem]]
@@ -166,6 +167,10 @@ class Stop:
     n_generated: int
     prefill_s: float
     decode_s: float
+    n_shifted: int = 0  # of the reused: kept although text before them was dropped (endless chats)
+    n_guessed: int = 0  # tokens guessed by looking up the prompt
+    n_accepted: int = 0  # of them: confirmed by the model
+    kv_bytes: int = 0  # of this conversation
 
 
 class Engine(Protocol):

@@ -69,17 +69,23 @@ def _purge_some(db: Database) -> int:
             (row[0], PURGE_CHUNKS),
         ).fetchall()
         if rows:
-            _delete_chunks(connection, rows)
+            delete_chunks(connection, rows)
+            drop_orphans(connection, rows)
         if len(rows) < PURGE_CHUNKS:
             connection.execute("DELETE FROM documents WHERE doc_id = ?", row)
         return len(rows)
 
 
-def _delete_chunks(connection: sqlite3.Connection, rows: Sequence[Row]) -> None:
+def delete_chunks(connection: sqlite3.Connection, rows: Sequence[Row]) -> None:
+    """Delete chunks, given as (chunk_id, passage_id); their passages stay."""
     connection.execute(
         "DELETE FROM chunks WHERE chunk_id IN (SELECT value FROM json_each(?))",
         (json.dumps([chunk_id for chunk_id, _ in rows]),),
     )
+
+
+def drop_orphans(connection: sqlite3.Connection, rows: Sequence[Row]) -> None:
+    """Delete the passages of deleted chunks that no other chunk needs, with their vectors."""
     orphans = connection.execute(
         "DELETE FROM passages WHERE passage_id IN (SELECT value FROM json_each(?)) "
         "AND NOT EXISTS (SELECT 1 FROM chunks c WHERE c.passage_id = passages.passage_id) "

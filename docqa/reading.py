@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
-from docqa import discover
+from docqa import discover, growth
 from docqa.errors import DocqaError, FileError, Interrupted
 from docqa.events import FileProgress, SyncEvent
 from docqa.intake import Intake, record_failure
@@ -44,7 +44,7 @@ HASH_BYTES = 1 << 20
 NAMED_PAGES = 12  # in a warning; of more, their number is said
 
 
-class Reader(Protocol):
+class Reader(growth.TailReader, Protocol):
     """The parse worker with its options chosen."""
 
     @property
@@ -52,8 +52,11 @@ class Reader(Protocol):
         """The worker's process; None where it died or was never started."""
         ...
 
-    def read(self, path: Path) -> Iterator[ChunkItem]:
-        """Yield chunks and pages, a DocumentInfo last; raise FileError."""
+    def read(self, path: Path, *, whole_lines: bool = False) -> Iterator[ChunkItem]:
+        """Yield chunks and pages, a DocumentInfo last; raise FileError.
+
+        `whole_lines` leaves out the last line of a log that is still being written.
+        """
         ...
 
     def is_well(self) -> bool:
@@ -94,9 +97,18 @@ def unchanged(known: Known) -> FileReport:
 
 
 def read_file(
-    store: Store, reader: Reader, path: str, is_named: bool, retry: Retry, cancel: threading.Event
+    store: Store,
+    reader: Reader,
+    path: str,
+    is_named: bool,
+    retry: Retry,
+    cancel: threading.Event,
+    *,
+    whole_lines: bool = False,
 ) -> Generator[SyncEvent, None, FileReport]:
     """Bring the document at `path` up to date; the caller holds the write lock.
+
+    `whole_lines`: of a log, a last line without its newline is kept back.
 
     Raises:
         Interrupted: `cancel` was set; the library is as it was.
@@ -104,11 +116,19 @@ def read_file(
     """
     known = store.known(path)
     n_changes = 0
+    is_anew = False
     while True:
         try:
             before = discover.stamp(path)
             if not 0 < before.n_bytes <= MAX_FILE_BYTES:
                 return _fail(store, before, retry.parser, _size_problem(before))
+            if known and known.tail and not is_anew and not must_retry(known, is_named, retry):
+                report = yield from growth.read_on(
+                    store, reader, known, before, whole_lines=whole_lines, cancel=cancel
+                )
+                if report is not None:
+                    return report
+                is_anew = True
             before = replace(before, sha256=_hash(path, cancel))
         except OSError as error:
             return _unreadable(store, path, known, error)
@@ -116,7 +136,7 @@ def read_file(
         if settled is not None:
             return settled
         with Intake(store, before, retry.parser) as intake:
-            outcome = yield from _parse(reader, path, intake, cancel)
+            outcome = yield from _parse(reader, path, intake, cancel, whole_lines)
             if outcome.has_died:
                 if not reader.is_well():
                     raise DocqaError(
@@ -125,11 +145,13 @@ def read_file(
                     )
                 if _strike(store, before, retry.parser, outcome) < MAX_STRIKES:
                     continue  # once may be an accident
-            growth = _what_changed(path, before)
-            n_changes += growth is not None
-            if growth and n_changes < READ_ATTEMPTS and not _is_log(outcome):
+            change = _what_changed(path, before)
+            n_changes += change is not None
+            if change and n_changes < READ_ATTEMPTS and not _is_log(outcome):
                 continue
-            return _publish(store, intake, before, outcome, growth, retry.parser)
+            is_cut = is_anew and known is not None and not growth.is_log_still(known)
+            notice = growth.CUT if is_cut else None
+            return _publish(store, intake, before, outcome, change, retry.parser, notice)
 
 
 def _settle_without_parsing(
@@ -162,13 +184,13 @@ def _moved_from(store: Store, now: FileStamp, parser: str) -> Known | None:
 
 
 def _parse(
-    reader: Reader, path: str, intake: Intake, cancel: threading.Event
+    reader: Reader, path: str, intake: Intake, cancel: threading.Event, whole_lines: bool
 ) -> Generator[SyncEvent, None, _Outcome]:
     """Pass what the worker yields on to the store."""
     outcome = _Outcome()
     n_lines = 0
     told_at = time.monotonic()
-    items = reader.read(Path(path))
+    items = reader.read(Path(path), whole_lines=whole_lines)
     try:
         for item in items:
             if cancel.is_set():
@@ -205,19 +227,26 @@ def _publish(
     intake: Intake,
     before: FileStamp,
     outcome: _Outcome,
-    growth: str | None,
+    change: str | None,
     parser: str,
+    notice: str | None,
 ) -> FileReport:
     """Make the outcome of parsing the truth, or record why there is none."""
     error = outcome.error.reason if outcome.error else None
-    if growth:
+    tail = outcome.info.tail if outcome.info else None
+    if tail is not None and (change or tail.n_bytes != before.n_bytes):
+        # Exactly what stands before the tail was read; the next look reads on from there.
+        before = replace(before, sha256=None, checked_ns=before.mtime_ns)
+        intake.restamp(before)
+        change = None
+    if change:
         # What was parsed need not be what was hashed: no identity, so the next sync looks again.
         before = replace(before, sha256=None)
         intake.restamp(before)
         if not _is_log(outcome):
-            error = f"{growth}; the next sync reads it again"
-    if outcome.n_chunks == 0 or (growth and not _is_log(outcome)):
-        is_quarantined = outcome.has_died and not growth
+            error = f"{change}; the next sync reads it again"
+    if outcome.n_chunks == 0 or (change and not _is_log(outcome)):
+        is_quarantined = outcome.has_died and not change
         state = State.QUARANTINED if is_quarantined else State.FAILED
         reason = error or _why_empty(outcome)
         return _fail(
@@ -227,8 +256,10 @@ def _publish(
     warnings = list(info.warnings)
     if outcome.bad_pages:
         warnings += _page_warnings(outcome.bad_pages)
-    if growth:
-        warnings.append(f"{growth}; the next sync reads the rest")
+    if notice:
+        warnings.append(notice)
+    if change:
+        warnings.append(f"{change}; the next sync reads the rest")
     if outcome.info is None and outcome.n_pages:
         info = replace(info, n_pages=outcome.n_pages)
     info = replace(info, warnings=tuple(dict.fromkeys(warnings)))

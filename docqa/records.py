@@ -9,10 +9,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
+import msgspec
 import zstandard
 
 from docqa.errors import LibraryCorrupt
-from docqa.types import BlockKind, Chunk, Document, Kind, Locator, Scope, Span, State
+from docqa.types import BlockKind, Chunk, Document, Kind, Locator, LogTail, Scope, Span, State
 
 LEVELS = ("TRACE", "DEBUG", "INFO", "WARN", "ERROR", "FATAL")
 OTHER_LEVEL_BIT = 1 << len(LEVELS)
@@ -55,6 +56,7 @@ class Known:
     document: Document
     stamp: FileStamp
     parser: str
+    tail: LogTail | None = None  # of a log: where to read on when it has grown
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,6 +229,21 @@ def text_values(chunk: Chunk, codec: Codec) -> Row:
         _json(chunk.breaks) if chunk.breaks else None,
         " ".join(chunk.levels) or None,
     )
+
+
+def tail_blob(tail: LogTail) -> bytes:
+    """Return the column of a tail."""
+    return msgspec.msgpack.encode(tail)
+
+
+def tail_of(blob: bytes | None) -> LogTail | None:
+    """Return the record of a tail's column; None also where a newer or damaged one is unknown."""
+    if blob is None:
+        return None
+    try:
+        return msgspec.msgpack.decode(blob, type=LogTail)
+    except msgspec.DecodeError:
+        return None  # the log is read anew
 
 
 def _json(values: object) -> str:

@@ -32,6 +32,7 @@ from docqa.records import (
     path_bytes,
     scope_filter,
     storable,
+    tail_of,
 )
 from docqa.types import Chunk, Document, PageInfo, PageState, Scope
 from docqa.vectors import VectorTable
@@ -100,7 +101,8 @@ class Store:
     def _known(self, condition: str, values: Sequence[object]) -> list[Known]:
         with self.db.read() as connection:
             rows = connection.execute(
-                f"SELECT {DOCUMENT_COLUMNS}, inode, device, checked_ns, parser FROM documents "
+                f"SELECT {DOCUMENT_COLUMNS}, inode, device, checked_ns, parser, "
+                "(SELECT tail FROM tails t WHERE t.doc_id = documents.doc_id) FROM documents "
                 f"WHERE life = {LIVE} AND {condition} ORDER BY path",
                 tuple(values),
             ).fetchall()
@@ -215,6 +217,15 @@ class Store:
                 pieces.append(codec.unpack(blob)[position - piece_start : until - piece_start])
                 position = until
         return "".join(pieces)
+
+    def chunk_id_before(self, doc_id: int, ordinal: int) -> int | None:
+        """Return the id of the chunk before `ordinal`; None of the first one."""
+        with self.db.read() as connection:
+            row = connection.execute(
+                "SELECT chunk_id FROM chunks WHERE doc_id = ? AND ordinal = ?",
+                (doc_id, ordinal - 1),
+            ).fetchone()
+        return int(row[0]) if row else None
 
     def chunk_at(self, doc_id: int, number: int) -> Chunk | None:
         """Return the first chunk that reaches page or line `number`; None beyond the end."""
@@ -368,11 +379,11 @@ def _below(path: str | None) -> tuple[str, tuple[bytes, ...]]:
 
 def _known_of(row: Row) -> Known:
     document = document_of(row)
-    inode, device, checked_ns, parser = row[-4:]
+    inode, device, checked_ns, parser, tail = row[-5:]
     stamp = FileStamp(
         document.path, document.n_bytes, document.mtime_ns, inode, device, checked_ns, row[2]
     )
-    return Known(document, stamp, parser)
+    return Known(document, stamp, parser, tail_of(tail))
 
 
 def _rows_of_ids(connection: sqlite3.Connection, chunk_ids: Sequence[int]) -> list[Row]:

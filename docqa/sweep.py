@@ -29,6 +29,7 @@ class Plan:
     unchanged: list[Known] = field(default_factory=list)
     absent: list[Known] = field(default_factory=list)
     away: dict[str, list[Known]] = field(default_factory=dict)  # reason with path → kept documents
+    logs: list[Known] = field(default_factory=list)  # with a tail, changed or absent
     findings: Findings = field(default_factory=Findings)
 
 
@@ -69,12 +70,15 @@ def make_plan(
     return plan
 
 
-def is_same(old: FileStamp, new: FileStamp) -> bool:
-    """Whether a file certainly was not written between the two looks."""
+def is_same(old: FileStamp, new: FileStamp, *, is_tailed: bool = False) -> bool:
+    """Whether a file certainly was not written between the two looks.
+
+    A log that is read on has no hash of the whole; its tail is its identity.
+    """
     return (
         (old.n_bytes, old.mtime_ns, old.inode) == (new.n_bytes, new.mtime_ns, new.inode)
         and old.mtime_ns < old.checked_ns - CLOCK_GRAIN_NS
-        and old.sha256 is not None
+        and (old.sha256 is not None or is_tailed)
     )
 
 
@@ -93,10 +97,13 @@ def _compare(
         renumbered.setdefault(old.stamp.device, set()).add(found.stamp.device)
         # Indexed with an error: the file could not be read at the last look; see whether it can.
         is_noted = old.document.state is State.INDEXED and old.document.error is not None
-        is_known = is_same(old.stamp, found.stamp) and not is_noted
+        is_tailed = old.tail is not None
+        is_known = is_same(old.stamp, found.stamp, is_tailed=is_tailed) and not is_noted
         if is_known and not must_retry(old, found.is_named, retry):
             plan.unchanged.append(old)
             return
+        if is_tailed:
+            plan.logs.append(old)
     plan.to_read.append(found)
 
 
@@ -119,6 +126,7 @@ def _sort_out_absent(plan: Plan, roots: Sequence[str], renumbered: dict[int, set
             _keep(plan, folder, "is another drive now than the one that was indexed", old)
         else:
             plan.absent.append(old)
+            plan.logs.extend([old] if old.tail is not None else [])
 
 
 def _keep(plan: Plan, path: str, reason: str, old: Known) -> None:

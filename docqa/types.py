@@ -79,6 +79,26 @@ class Span:
 
 
 @dataclass(frozen=True, slots=True)
+class LogTail:
+    """Where reading a log goes on when it has grown: at the beginning of its last chunk.
+
+    That chunk may have been cut short by the end of the file, so it is made again. `head` and
+    `last` are digests of the first kilobyte and of the last one before `n_bytes`: the proof that
+    a file is still the log that was read (docqa/parse/log_tail.py).
+    """
+
+    n_bytes: int  # everything before is in the document
+    start_byte: int  # of the last chunk's first line
+    start_char: int  # of that line in the extracted text
+    line: int  # its number
+    ordinal: int  # of the last chunk
+    encoding: str
+    head: bytes
+    last: bytes
+    time: float | None = None  # of the record before, UTC seconds
+
+
+@dataclass(frozen=True, slots=True)
 class DocumentInfo:
     """What a parser knows of the whole file. Yielded once, last."""
 
@@ -88,6 +108,7 @@ class DocumentInfo:
     n_lines: int | None = None
     encoding: str | None = None
     warnings: tuple[str, ...] = ()
+    tail: LogTail | None = None  # of a log that can be read on from where this reading ended
 
 
 @dataclass(frozen=True, slots=True)

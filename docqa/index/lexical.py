@@ -136,6 +136,17 @@ class LexicalIndex:
         rows = tantivy.Query.term_query(self._index.schema, "doc_id", doc_id)
         self._open_writer().delete_documents_by_query(rows)
 
+    def remove_after(self, doc_id: int, chunk_id: int) -> None:
+        """Forget the chunks of a document with greater ids: the end of a log that has grown."""
+        import tantivy
+
+        schema, must = self._index.schema, tantivy.Occur.Must
+        number = tantivy.FieldType.Unsigned
+        later = tantivy.Query.range_query(schema, "chunk_id", number, chunk_id + 1, None)
+        rows = tantivy.Query.term_query(schema, "doc_id", doc_id)
+        both = tantivy.Query.boolean_query([(must, rows), (must, later)])
+        self._open_writer().delete_documents_by_query(both)
+
     def commit(self, seq: int | None = None) -> None:
         """Make everything added and removed visible, durably; `seq` None leaves it as it is.
 
@@ -173,6 +184,7 @@ class LexicalIndex:
                 raise LibraryBusy(
                     f"{self.folder}: another process is writing; try again when it is done"
                 ) from error
+            _drop_unfinished_deletes(self.folder)
         return self._writer
 
     # Reading
@@ -328,6 +340,23 @@ def _segment_files(folder: Path) -> list[Path]:
     meta = json.loads((folder / "meta.json").read_bytes())
     segments = {segment["segment_id"].replace("-", "") for segment in meta["segments"]}
     return sorted(file for file in folder.iterdir() if file.name.partition(".")[0] in segments)
+
+
+def _drop_unfinished_deletes(folder: Path) -> None:
+    """Delete the lists of deleted rows that a killed writer did not commit.
+
+    The next one would give its own the same name, and tantivy refuses to write over a file. The
+    caller holds the write lock.
+    """
+    meta = json.loads((folder / "meta.json").read_bytes())
+    kept = {
+        f"{segment['segment_id'].replace('-', '')}.{segment['deletes']['opstamp']}.del"
+        for segment in meta["segments"]
+        if segment.get("deletes")
+    }
+    for file in folder.glob("*.del"):
+        if file.name not in kept:
+            file.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -104,6 +104,13 @@ class RecordReader:
         self._last_shape: Shape | None = None
         self._last_time: float | None = None
 
+    def resume(self, time: float | None) -> None:
+        """Begin in the middle of a file, behind a record of this time."""
+        self._last_shape = Shape(None, False, False, None)
+        self._last_time = time
+        if time is not None:
+            self.headers.resume(time)
+
     def read(self, lines: list[str]) -> Lines:
         """Return time and shape of each line; lines have to come in the file's order.
 

@@ -19,6 +19,7 @@ import lzma
 import re
 import zlib
 from collections.abc import Iterator
+from dataclasses import dataclass
 from io import BufferedReader
 from pathlib import Path
 
@@ -40,16 +41,29 @@ _ANSI = re.compile(
 _Readable = BufferedReader | gzip.GzipFile | bz2.BZ2File | lzma.LZMAFile
 
 
+@dataclass(frozen=True, slots=True)
+class Window:
+    """The bytes to read of a file that is not packed. `encoding` None: found at its beginning."""
+
+    start: int
+    end: int
+    encoding: str | None = None
+
+
 class TextStream:
-    """One reading of one file. `warnings`, `encoding` and `n_bad_lines` are complete at the end.
+    """One reading of one file, or of a window of it.
+
+    `warnings`, `encoding` and `n_bad_lines` are complete at the end.
 
     Raises:
         UnsupportedFile: binary content.
         UnreadableFile: empty, nothing but zero bytes, no permission, or a decompression bomb.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, window: Window | None = None) -> None:
         self.path = path
+        self._window = window
+        self._n_left = window.end - window.start if window else None
         self.packed: str | None = None
         self.n_bad_lines = 0
         self.n_lines = 0  # of the blocks yielded so far, an unfinished last one included
@@ -57,6 +71,10 @@ class TextStream:
         self._damage: str | None = None
         self._raw: BufferedReader
         self._file = self._open()
+        if window is not None and window.encoding is not None:
+            self._head = b""
+            self.encoding = window.encoding
+            return
         try:
             self._head = self._first_bytes()
         except BaseException:
@@ -89,10 +107,7 @@ class TextStream:
         for data in self._line_blocks():
             text, n_bad = decode(data, self._line_encoding)
             self.n_bad_lines += n_bad
-            if "\r" in text:
-                text = text.replace("\r\n", "\n").replace("\r", "\n")
-            if "\x1b" in text:
-                text = _ANSI.sub("", text)
+            text = _plain(text)
             if text:
                 n_newlines += text.count("\n")
                 self.n_lines = n_newlines + (text[-1] != "\n")
@@ -170,12 +185,14 @@ class TextStream:
             return bz2.BZ2File(raw)
         if self.packed == "xz":
             return lzma.LZMAFile(raw)
+        if self._window is not None:
+            raw.seek(self._window.start)
         return raw
 
     def _read(self, n_bytes: int) -> bytes:
         """Read; of damaged packed data what is left of it: logs are cut off while they rotate."""
         parts: list[bytes] = []
-        n_left = n_bytes
+        n_left = n_bytes if self._n_left is None else min(n_bytes, self._n_left)
         try:
             while n_left > 0 and not self._damage:
                 part = self._file.read1(n_left)  # little at a time: an error loses what was asked
@@ -189,7 +206,10 @@ class TextStream:
             if self.packed != "bzip2" or error.errno is not None:
                 raise UnreadableFile(self.path, error.strerror or str(error)) from error
             self._damage = "the bzip2 data is damaged; what could be was read"
-        return b"".join(parts)
+        data = b"".join(parts)
+        if self._n_left is not None:
+            self._n_left -= len(data)
+        return data
 
     def _first_bytes(self) -> bytes:
         """Return the first bytes that say anything, at least a sample's worth if there are."""
@@ -208,6 +228,18 @@ class TextStream:
         if is_binary(sample[:SAMPLE_BYTES]):
             raise UnsupportedFile(self.path, "binary data, not text")
         return head
+
+
+def extracted_text(data: bytes, encoding: str) -> str:
+    """Return the extracted text of whole lines of a file in this encoding (not UTF-16 or -32)."""
+    return _plain(decode(data.translate(None, b"\0"), encoding)[0])
+
+
+def _plain(text: str) -> str:
+    """Return decoded text with one kind of newline and without terminal colours."""
+    if "\r" in text:
+        text = text.replace("\r\n", "\n").replace("\r", "\n")
+    return _ANSI.sub("", text) if "\x1b" in text else text
 
 
 def read_text(path: Path) -> str:

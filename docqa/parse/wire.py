@@ -8,7 +8,7 @@ from __future__ import annotations
 import msgspec
 
 from docqa.protocols import ParseOptions
-from docqa.types import Block, Chunk, DocumentInfo, PageInfo
+from docqa.types import Block, Chunk, DocumentInfo, LogTail, PageInfo
 
 MAX_FRAME_BYTES = 64 * 1024 * 1024
 
@@ -19,6 +19,7 @@ class Request(msgspec.Struct, frozen=True):
     path: bytes  # a file name need not be valid UTF-8
     options: ParseOptions
     chunking: bytes  # msgpack of ChunkOptions; empty: send what the parser yields
+    tail: LogTail | None = None  # of a log that was read before: only what is new
 
 
 class Blocks(msgspec.Struct, tag="blocks", array_like=True):

@@ -96,7 +96,7 @@ class LineReader:
     def is_well(self) -> bool:
         return self.works
 
-    def read(self, path: Path) -> Iterator[ChunkItem]:
+    def read(self, path: Path, *, whole_lines: bool = False) -> Iterator[ChunkItem]:
         self.pid = 1
         self.read_paths.append(str(path))
         text = path.read_text(errors="replace")

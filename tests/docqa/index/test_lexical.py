@@ -2,6 +2,7 @@ import json
 import multiprocessing
 import os
 import random
+import shutil
 from math import log
 from pathlib import Path
 
@@ -297,3 +298,36 @@ def test_extra_terms():
         "NullPointerException at getHTTPServer2 iPhone, McDonald: 1,234,567 3,14"
     ) == ("1234567 Null Pointer Exception get HTTP Server 2 i Phone Mc Donald")
     assert extra_terms("plain words ONLY 2024") == ""
+
+
+def test_the_end_of_a_document_is_replaced(tmp_path):
+    index = LexicalIndex.create(tmp_path / "lexical", "lib")
+    index.add([chunk(i, f"apple number{i}", doc_id=1) for i in (1, 2, 3)])
+    index.add([chunk(i, f"apple number{i}", doc_id=2) for i in (4, 5)])
+    index.commit(1)
+    index.remove_after(1, 1)
+    index.add([chunk(6, "apple number6", doc_id=1)])
+    index.commit(2)
+    assert sorted(hit.chunk_id for hit in index.search("apple", 9)) == [1, 4, 5, 6]
+    index.close()
+
+
+def test_a_list_of_deletes_that_was_not_committed_is_no_obstacle(tmp_path):
+    folder = tmp_path / "lexical"
+    index = LexicalIndex.create(folder, "lib")
+    index.add([chunk(i, f"apple number{i}", doc_id=i) for i in range(1, 5)])
+    index.commit(1)
+    index.release()
+    shutil.copytree(folder, tmp_path / "before")
+    index.remove(2)
+    index.commit(2)
+    index.close()
+    (left,) = {p.name for p in folder.glob("*.del")} - {
+        p.name for p in (tmp_path / "before").glob("*.del")
+    }
+    shutil.copy(folder / left, tmp_path / "before")  # as if killed before the commit
+    again = LexicalIndex.open(tmp_path / "before", "lib")
+    again.remove(2)
+    again.commit(2)
+    assert sorted(hit.chunk_id for hit in again.search("apple", 9)) == [1, 3, 4]
+    again.close()
