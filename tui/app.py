@@ -1,32 +1,50 @@
 """The Textual app over a Workspace: `docqa` with no arguments, or `docqa tui [PATH…]`.
 
-The app owns what runs in threads (one answer, one indexing) and the state that screens share.
-Threads post messages; only handlers touch widgets.
+The app owns what runs in threads (one answer, one indexing, the model) and the state that screens
+share. Threads post messages; only handlers touch widgets.
 """
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
 from textual import on
-from textual.app import App
+from textual.app import App, SystemCommand
 from textual.binding import Binding, BindingType
 from textual.screen import Screen
 
 from docqa.config import Config
-from docqa.events import AskEvent, SyncEvent
+from docqa.errors import DocqaError
+from docqa.parse.render import PageRenderer
 from docqa.sanitize import sanitize
-from docqa.workspace import AskOptions, Workspace
-from tui.feed import FRAME_S, EventRun, RunEnded, RunProgressed
+from docqa.types import Document
+from docqa.workspace import Workspace
+from tui.answering import Answering
+from tui.feed import RunEnded, RunProgressed
+from tui.indexing import Indexing
+from tui.library import LibraryAsked, LibraryScreen
 from tui.main_screen import MainScreen
-from tui.messages import MainReady, PathsDropped, QuestionAsked
-from tui.plain import EdgeFilter, file_name
+from tui.messages import (
+    DocumentsRead,
+    DocumentsRemoved,
+    MainReady,
+    ModelFailed,
+    ModelLoaded,
+    PathsDropped,
+    QuestionAsked,
+    ScopeChanged,
+)
+from tui.model_screen import ModelChosen, ModelScreen
+from tui.page_view import Graphics
+from tui.plain import EdgeFilter
 from tui.status import Status
-from tui.sync_state import SyncState
-from tui.turns import Phase, Turn
+from tui.themes import THEMES
+
+HALF_BLOCKS = Graphics("half blocks")
 
 
 class DocqaApp(App[int]):
@@ -42,22 +60,34 @@ class DocqaApp(App[int]):
     ]
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("ctrl+q", "quit", "Quit", show=False, priority=True),
+        Binding("ctrl+r", "reload_model", "Reload model", show=False),
+        Binding("f1", "help", "Help", show=False),
+        Binding("f2", "library", "Library", show=False),
+        Binding("f3", "why", "Why", show=False),
+        Binding("f4", "model", "Model", show=False),
         Binding("s", "add_samples", "Sample documents", show=False),
     ]
 
-    def __init__(self, workspace: Workspace, paths: Sequence[Path] = ()) -> None:
+    def __init__(
+        self, workspace: Workspace, paths: Sequence[Path] = (), graphics: Graphics = HALF_BLOCKS
+    ) -> None:
         super().__init__()
         self._filters.append(EdgeFilter())
         self.workspace = workspace
         self.status = Status(workspace.config.model.path)
-        self.sync_state = SyncState()
+        self.renderer = PageRenderer(workspace.config.parse)
+        self.documents: list[Document] = []
         self._paths = tuple(paths)
-        self._to_sync: list[Path] = []
-        self._ask: EventRun[AskEvent] | None = None
-        self._turn: Turn | None = None
-        self._sync: EventRun[SyncEvent] | None = None
-        self._asking = threading.Lock()  # one question at a time reaches the model
-        self.main = MainScreen(workspace, self.status)
+        is_plain = workspace.config.tui.mode == "plain"
+        graphics = HALF_BLOCKS if is_plain else graphics
+        self.main = MainScreen(workspace, self.status, self.renderer, graphics)
+        self.answering = Answering(self)
+        self.indexing = Indexing(self)
+        for theme in THEMES:
+            self.register_theme(theme)
+        if is_plain:
+            self.animation_level = "none"
+            self.main.add_class("-plain")
 
     def get_default_screen(self) -> Screen[None]:
         """Return the main screen."""
@@ -65,171 +95,161 @@ class DocqaApp(App[int]):
 
     @on(MainReady)
     def _begin(self) -> None:
-        """Show the library, and index what was given."""
+        theme = self.workspace.config.tui.theme
+        if theme in self.available_themes:
+            self.theme = theme
         self.refresh_documents()
+        self.load_model()
         if self._paths:
-            self.add_paths(self._paths)
+            self.indexing.add(self._paths)
 
     def notify_plain(self, text: str, *, is_error: bool = False) -> None:
         """Show a notification: sanitised, never markup."""
         severity = "error" if is_error else "information"
         self.notify(sanitize(text), severity=severity, markup=False)  # type: ignore[arg-type]
 
-    # Documents
-
-    def refresh_documents(self) -> None:
-        """Read the list of documents in a thread and show it."""
-        self.run_worker(
-            self._read_documents,
-            thread=True,
-            exclusive=True,
-            group="documents",
-            exit_on_error=False,
-        )
-
-    def _read_documents(self) -> None:
-        documents = self.workspace.documents()
-        self.call_from_thread(self.main.show_documents, documents)
-
-    @on(PathsDropped)
-    def _on_paths_dropped(self, message: PathsDropped) -> None:
-        self.add_paths(message.paths)
-
-    def add_paths(self, paths: Sequence[Path]) -> None:
-        """Index files and folders; behind what is being indexed where something is."""
-        self._to_sync += [p for p in paths if p not in self._to_sync]
-        if self._sync is None:
-            self._start_sync()
-
-    def _start_sync(self) -> None:
-        paths, self._to_sync = self._to_sync, []
-        if not paths:
-            return
-
-        def events(cancel: threading.Event) -> Iterator[SyncEvent]:
-            return self.workspace.sync(paths, cancel=cancel)
-
-        self.sync_state = SyncState(is_running=True)
-        self._sync = EventRun(self, events)
-        self.run_worker(self._sync.run, thread=True, group="sync", exit_on_error=False)
-        self._show_activity()
-
-    def stop_sync(self) -> None:
-        """Stop indexing; what was committed stays."""
-        if self._sync is not None:
-            self.sync_state.is_stopping = True
-            self._sync.cancel.set()
-            self._show_activity()
-
-    def _take_sync_events(self) -> None:
-        if self._sync is None:
-            return
-        events = self._sync.drain()
-        n_done = self.sync_state.n_done
-        for event in events:
-            self.sync_state.apply(event)
-        if self.sync_state.n_done != n_done:
-            self.refresh_documents()
-        self._show_activity()
-
-    def _end_sync(self, run: EventRun[SyncEvent]) -> None:
-        self._take_sync_events()
-        state = self.sync_state
-        self._sync = None
-        state.is_running = False
-        state.error = run.error
-        self._show_activity()
-        self.refresh_documents()
-        if run.error:
-            self.notify_plain(f"indexing stopped: {run.error}", is_error=True)
-        elif state.bad:
-            first = state.bad[0]
-            reason = first.error or "; ".join(first.warnings) or first.state.value
-            more = f" (and {len(state.bad) - 1} more: see Library)" if len(state.bad) > 1 else ""
-            self.notify_plain(f"{file_name(first.path)}: {reason}{more}", is_error=True)
-        self._start_sync()
-
-    def _show_activity(self) -> None:
-        from dataclasses import replace
-
-        state = self.sync_state
-        self.status = replace(self.status, activity=state.line() if state.is_running else "")
-        self.main.show_status(self.status)
-
-    # Questions
-
-    @on(QuestionAsked)
-    def _on_question_asked(self, message: QuestionAsked) -> None:
-        self.stop_answer()
-        marked = self.main.marked_documents()
-        turn = Turn(message.question, scope=tuple(file_name(d.path) for d in marked))
-        options = AskOptions(paths=tuple(Path(d.path) for d in marked))
-
-        def events(cancel: threading.Event) -> Iterator[AskEvent]:
-            with self._asking:
-                yield from self.workspace.ask(message.question, options, cancel=cancel)
-
-        self._turn = turn
-        self._ask = EventRun(self, events)
-        self.main.begin_turn(turn)
-        self.run_worker(self._ask.run, thread=True, group="ask", exit_on_error=False)
-
-    def stop_answer(self) -> bool:
-        """Stop the answer that is being made; return whether there was one."""
-        if self._ask is None or self._turn is None:
-            return False
-        self._ask.cancel.set()
-        self._take_answer_events()
-        turn, self._ask, self._turn = self._turn, None, None
-        turn.stop()
-        self.main.refresh_turn(turn)
-        return True
-
-    def _take_answer_events(self) -> None:
-        if self._ask is None or self._turn is None:
-            return
-        for event in self._ask.drain():
-            self._turn.apply(event)
-        turn = self._turn
-        if turn.prompt is not None and turn.answer is None:
-            self.status = self.status.with_prompt(turn.prompt)
-        if turn.answer is not None:
-            self.status = self.status.with_answer(turn.answer)
-        self.main.show_status(self.status)
-        self.main.refresh_turn(turn)
-
-    def _end_answer(self, run: EventRun[AskEvent]) -> None:
-        self._take_answer_events()
-        turn, self._ask, self._turn = self._turn, None, None
-        assert turn is not None
-        if run.error is not None:
-            turn.fail(run.error, run.detail)
-        elif turn.phase is not Phase.DONE:
-            turn.stop()
-        self.main.refresh_turn(turn)
+    def show_status(self, status: Status) -> None:
+        """Keep and show another status."""
+        self.status = status
+        if self.main.is_mounted:
+            self.main.show_status(status)
 
     # Threads
 
     @on(RunProgressed)
     def _on_run_progressed(self, message: RunProgressed) -> None:
-        if message.run is self._ask:
-            self.set_timer(FRAME_S, self._take_answer_events)
-        elif message.run is self._sync:
-            self.set_timer(FRAME_S, self._take_sync_events)
+        self.answering.progressed(message.run)
+        self.indexing.progressed(message.run)
 
     @on(RunEnded)
     def _on_run_ended(self, message: RunEnded) -> None:
-        if message.run is self._ask and self._ask is not None:
-            self._end_answer(self._ask)
-        elif message.run is self._sync and self._sync is not None:
-            self._end_sync(self._sync)
+        self.answering.ended(message.run)
+        self.indexing.ended(message.run)
+
+    # Documents
+
+    def refresh_documents(self) -> None:
+        """Read the list of documents in a thread and show it."""
+
+        def read() -> None:
+            try:
+                self.post_message(DocumentsRead(self.workspace.documents()))
+            except DocqaError as error:
+                self.call_from_thread(self.notify_plain, str(error), is_error=True)
+
+        self.run_worker(read, thread=True, exclusive=True, group="documents", exit_on_error=False)
+
+    @on(DocumentsRead)
+    def _show_documents(self, message: DocumentsRead) -> None:
+        self.documents = message.documents
+        self.main.show_documents(message.documents)
+        if isinstance(self.screen, LibraryScreen):
+            self.screen.show_documents(message.documents)
+
+    @on(PathsDropped)
+    def _on_paths_dropped(self, message: PathsDropped) -> None:
+        names = ", ".join(p.name for p in message.paths[:3])
+        self.notify_plain(f"adding {names}")
+        self.indexing.add(message.paths)
+
+    @on(ScopeChanged)
+    def _on_scope_changed(self, message: ScopeChanged) -> None:
+        self.main.show_marks(message.doc_ids)
+
+    @on(LibraryAsked)
+    def _on_library_asked(self, message: LibraryAsked) -> None:
+        if message.what == "stop":
+            self.indexing.stop()
+        elif message.what == "sync":
+            self.indexing.add(self.workspace.roots())
+        elif message.what == "reindex":
+            self.indexing.add(message.paths)
+        elif message.what == "remove":
+            self._remove(message.paths)
+
+    def _remove(self, paths: Sequence[Path]) -> None:
+        def remove() -> None:
+            try:
+                self.post_message(DocumentsRemoved(len(self.workspace.remove(paths)), None))
+            except DocqaError as error:
+                self.post_message(DocumentsRemoved(0, str(error)))
+
+        self.run_worker(remove, thread=True, group="remove", exit_on_error=False)
+
+    @on(DocumentsRemoved)
+    def _on_documents_removed(self, message: DocumentsRemoved) -> None:
+        self.refresh_documents()
+        text = message.error or f"{message.n_removed} documents removed"
+        self.notify_plain(text, is_error=message.error is not None)
+
+    # The model
+
+    def load_model(self) -> None:
+        """Wait in a thread until the model is there."""
+
+        def load() -> None:
+            try:
+                self.post_message(ModelLoaded(self.workspace.engine.info))
+            except DocqaError as error:
+                self.post_message(ModelFailed(str(error)))
+
+        self.show_status(replace(self.status, engine=None))
+        self.run_worker(load, thread=True, group="model", exit_on_error=False)
+
+    @on(ModelLoaded)
+    def _on_model_loaded(self, message: ModelLoaded) -> None:
+        self.main.show_banner("")
+        self.show_status(replace(self.status, engine=message.info))
+
+    @on(ModelFailed)
+    def _on_model_failed(self, message: ModelFailed) -> None:
+        self.show_status(replace(self.status, engine=None))
+        self.main.show_banner(f"✗ {message.error}   Ctrl+R loads it again, F4 chooses another")
+
+    @on(ModelChosen)
+    def _on_model_chosen(self, message: ModelChosen) -> None:
+        self.answering.stop()
+        self.show_status(replace(Status(message.model.path), activity="loading the model"))
+
+        def change() -> None:
+            from docqa.wiring import change_model
+
+            try:
+                with self.answering.lock:
+                    change_model(self.workspace, message.model)
+                self.post_message(ModelLoaded(self.workspace.engine.info))
+            except DocqaError as error:
+                self.post_message(ModelFailed(str(error)))
+
+        self.run_worker(change, thread=True, group="model", exit_on_error=False)
+
+    # What the user does
+
+    @on(QuestionAsked)
+    def _on_question_asked(self, message: QuestionAsked) -> None:
+        self.answering.ask(message.question)
 
     async def action_quit(self) -> None:
         """Stop what runs and leave; what was committed is there on reopening."""
-        for run in (self._ask, self._sync):
-            if run is not None:
-                run.cancel.set()
+        self.answering.cancel()
+        self.indexing.cancel()
         self.exit(0)
+
+    def on_unmount(self) -> None:
+        """End what runs, however the app ends."""
+        self.answering.cancel()
+        self.indexing.cancel()
+        self.renderer.close()
+
+    def action_reload_model(self) -> None:
+        """Load the same model anew."""
+        self._on_model_chosen(ModelChosen(self.workspace.config.model))
+
+    def action_add(self) -> None:
+        """Ask for a path to add."""
+        from tui.dialogs import AddScreen
+
+        self.push_screen(AddScreen(), lambda paths: self.indexing.add(paths or ()))
 
     def action_add_samples(self) -> None:
         """Add the sample documents."""
@@ -237,9 +257,60 @@ class DocqaApp(App[int]):
 
         paths = sample_paths()
         if paths:
-            self.add_paths(paths)
+            self.indexing.add(paths)
         else:
             self.notify_plain("the sample documents are in the source tree only", is_error=True)
+
+    def action_library(self) -> None:
+        """Show the library."""
+        if not isinstance(self.screen, LibraryScreen):
+            marked = self.main.marked
+            self.push_screen(LibraryScreen(self.documents, marked, self.indexing.state))
+
+    def action_why(self) -> None:
+        """Show how the chosen answer came about."""
+        from tui.why import WhyScreen
+
+        if self.main.chosen is None:
+            self.notify_plain("ask a question first")
+        elif not isinstance(self.screen, WhyScreen):
+            self.push_screen(WhyScreen(self.main.chosen))
+
+    def action_model(self) -> None:
+        """Choose and load a model."""
+        if not isinstance(self.screen, ModelScreen):
+            self.push_screen(ModelScreen(self.workspace.config))
+
+    def action_help(self) -> None:
+        """Show every key."""
+        from tui.help import HelpScreen
+
+        if not isinstance(self.screen, HelpScreen):
+            self.push_screen(HelpScreen())
+
+    def action_toggle_dark(self) -> None:
+        """Change between the dark and the light theme."""
+        is_dark = self.current_theme.dark
+        self.theme = "docqa-light" if is_dark else "docqa-dark"
+
+    def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
+        """Offer everything by name."""
+        yield from super().get_system_commands(screen)
+        yield SystemCommand("Add", "a file or folder to the library", self.action_add)
+        yield SystemCommand("Add the sample documents", "", self.action_add_samples)
+        yield SystemCommand("Library", "documents, states, errors", self.action_library)
+        yield SystemCommand(
+            "Sync",
+            "look at every added path again",
+            lambda: self.post_message(LibraryAsked("sync")),
+        )
+        yield SystemCommand("Stop indexing", "what was committed stays", self.indexing.stop)
+        yield SystemCommand("Stop the answer", "", lambda: self.answering.stop())
+        yield SystemCommand("Why", "how the answer came about", self.action_why)
+        yield SystemCommand("Model", "choose, plan, load", self.action_model)
+        yield SystemCommand("Reload the model", "", self.action_reload_model)
+        yield SystemCommand("Light or dark", "", self.action_toggle_dark)
+        yield SystemCommand("Help", "every key", self.action_help)
 
 
 def run_app(config: Config, paths: Sequence[Path] = ()) -> int:
@@ -249,6 +320,9 @@ def run_app(config: Config, paths: Sequence[Path] = ()) -> int:
         DocqaError: the library cannot be opened.
     """
     from docqa.wiring import build
+    from tui.page_view import detect_graphics
 
+    is_plain = config.tui.mode == "plain" or os.environ.get("TERM") == "dumb"
+    graphics = HALF_BLOCKS if is_plain else detect_graphics()
     with build(config) as workspace:
-        return DocqaApp(workspace, paths).run() or 0
+        return DocqaApp(workspace, paths, graphics).run() or 0

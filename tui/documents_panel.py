@@ -85,6 +85,13 @@ class DocumentsPanel(OptionList):
         self.marked.clear()
         self._changed()
 
+    def show_marks(self, doc_ids: frozenset[int]) -> None:
+        """Mark these documents and no others."""
+        if doc_ids != self.marked:
+            self.marked.intersection_update(doc_ids)
+            self.marked.update(doc_ids)
+        self._fill()
+
     def _changed(self) -> None:
         self._fill()
         self.post_message(ScopeChanged(frozenset(self.marked)))

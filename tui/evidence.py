@@ -15,12 +15,14 @@ from textual.widgets import Static, TabbedContent, TabPane
 
 from docqa.errors import DocqaError
 from docqa.parse.encoding import SAMPLE_BYTES, detect_encoding
+from docqa.parse.render import PageRenderer
 from docqa.passage import PassageView
 from docqa.prompts import place
 from docqa.types import Kind, Locator
 from docqa.workspace import Workspace
 from tui.line_view import LineView
 from tui.lines import FileLines, LineSource, TextLines
+from tui.page_view import Graphics, PageView
 from tui.plain import assembled, plain, plain_line
 from tui.turns import Place
 
@@ -55,9 +57,17 @@ class EvidencePane(Vertical):
         Binding("o", "open_outside", "Open file"),
     ]
 
-    def __init__(self, workspace: Workspace, *, id: str | None = None) -> None:
+    def __init__(
+        self,
+        workspace: Workspace,
+        renderer: PageRenderer,
+        graphics: Graphics,
+        *,
+        id: str | None = None,
+    ) -> None:
         super().__init__(id=id)
         self._workspace = workspace
+        self._renderer, self._graphics = renderer, graphics
         self.place: Place | None = None
         self.view: PassageView | None = None
         self.n_neighbours = 0
@@ -68,6 +78,8 @@ class EvidencePane(Vertical):
         with TabbedContent(id="evidence-tabs"):
             with TabPane(Content("Passage"), id="tab-passage"), VerticalScroll(id="passage-scroll"):
                 yield Static(markup=False, id="passage")
+            with TabPane(Content("Page"), id="tab-page"):
+                yield PageView(self._renderer, self._graphics, id="page")
             with TabPane(Content("File"), id="tab-lines"):
                 yield Static(markup=False, id="lines-note")
                 yield LineView(id="lines")
@@ -86,10 +98,17 @@ class EvidencePane(Vertical):
             self._show_text("", place.evidence.chunk.text, "")
         self._read_passage(place, 0)
         self._read_lines(place)
-        if place.locator.unit == "line":
-            self.query_one(TabbedContent).active = "tab-lines"
-        elif self.query_one(TabbedContent).active == "tab-lines":
-            self.query_one(TabbedContent).active = "tab-passage"
+        tabs = self.query_one(TabbedContent)
+        is_page = place.locator.unit == "page"
+        if is_page:
+            tabs.show_tab("tab-page")
+            self.query_one(PageView).show(place)
+        else:
+            tabs.hide_tab("tab-page")
+        if not is_page:
+            tabs.active = "tab-lines"
+        elif tabs.active == "tab-lines":
+            tabs.active = "tab-passage"
 
     def action_more(self) -> None:
         """Show one more neighbour on each side."""

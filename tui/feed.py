@@ -17,7 +17,7 @@ from typing import Generic, TypeVar
 from textual.message import Message
 from textual.message_pump import MessagePump
 
-from docqa.errors import DocqaError
+from docqa.errors import DocqaError, ModelError
 
 E = TypeVar("E")
 FRAME_S = 1 / 30
@@ -57,6 +57,7 @@ class EventRun(Generic[E]):
         self.is_over = False
         self.error: str | None = None
         self.detail: str | None = None
+        self.is_model_error = False
 
     def run(self) -> None:
         """Run to the end; called in a worker thread."""
@@ -69,6 +70,7 @@ class EventRun(Generic[E]):
                     self._put(event)
         except DocqaError as error:
             self.error = str(error)
+            self.is_model_error = isinstance(error, ModelError)
         except Exception as error:  # the worker's edge: shown as an error, never as an answer
             self.error = f"{type(error).__name__}: {error}"
             self.detail = traceback.format_exc()

@@ -12,6 +12,7 @@ from textual.content import Content
 from textual.screen import Screen
 from textual.widgets import Footer, Static
 
+from docqa.parse.render import PageRenderer
 from docqa.types import Document
 from docqa.workspace import Workspace
 from tui.documents_panel import DocumentsPanel
@@ -20,10 +21,10 @@ from tui.messages import (
     DocumentChosen,
     MainReady,
     PlaceChosen,
-    ScopeChanged,
     TurnChosen,
 )
-from tui.plain import assembled, file_name
+from tui.page_view import Graphics
+from tui.plain import assembled, file_name, plain
 from tui.question import QuestionLine
 from tui.status import Status, StatusLine
 from tui.transcript import Transcript, TurnView
@@ -46,9 +47,12 @@ class MainScreen(Screen[None]):
         Binding("question_mark,f1", "app.help", "Help"),
     ]
 
-    def __init__(self, workspace: Workspace, status: Status) -> None:
+    def __init__(
+        self, workspace: Workspace, status: Status, renderer: PageRenderer, graphics: Graphics
+    ) -> None:
         super().__init__()
         self._workspace = workspace
+        self._renderer, self._graphics = renderer, graphics
         self._status = status
         self.turns: list[Turn] = []
         self.chosen: Turn | None = None
@@ -56,6 +60,7 @@ class MainScreen(Screen[None]):
     def compose(self) -> ComposeResult:
         """Lay out the panes."""
         yield Static(markup=False, id="top")
+        yield Static(markup=False, id="banner")
         with Horizontal(id="panes"):
             with Vertical(id="side"):
                 yield DocumentsPanel(id="documents")
@@ -63,7 +68,7 @@ class MainScreen(Screen[None]):
                 yield Static(markup=False, id="welcome")
                 yield Transcript(id="transcript")
                 yield QuestionLine(id="question")
-            yield EvidencePane(self._workspace, id="evidence")
+            yield EvidencePane(self._workspace, self._renderer, self._graphics, id="evidence")
         yield StatusLine(self._status, id="status")
         yield Footer()
 
@@ -89,6 +94,12 @@ class MainScreen(Screen[None]):
         welcome = self.query_one("#welcome", Static)
         welcome.display = not self.turns
         welcome.update(welcome_content(documents))
+
+    def show_banner(self, text: str) -> None:
+        """Show what is wrong with the engine across the screen; nothing: hide it."""
+        banner = self.query_one("#banner", Static)
+        banner.display = bool(text)
+        banner.update(plain(text))
 
     def show_status(self, status: Status) -> None:
         """Show another status."""
@@ -138,11 +149,17 @@ class MainScreen(Screen[None]):
         if document is not None:
             self._show_place(PlaceChosen(whole_document(document.path, document.kind)))
 
-    @on(ScopeChanged)
-    def _show_scope(self, message: ScopeChanged) -> None:
+    @property
+    def marked(self) -> set[int]:
+        """The ids of the documents that questions are limited to; empty: all."""
+        return self.query_one(DocumentsPanel).marked
+
+    def show_marks(self, doc_ids: frozenset[int]) -> None:
+        """Show which documents questions are limited to."""
+        self.query_one(DocumentsPanel).show_marks(doc_ids)
         names = [file_name(d.path) for d in self.marked_documents()]
-        line = self.query_one(QuestionLine)
-        line.border_subtitle = Content(f"only in {', '.join(names)}" if names else "")
+        text = f"only in {', '.join(names)}" if names else ""
+        self.query_one(QuestionLine).border_subtitle = Content(text)
 
     def marked_documents(self) -> list[Document]:
         """Return the documents that questions are limited to; none: all."""
@@ -154,7 +171,7 @@ class MainScreen(Screen[None]):
         from tui.app import DocqaApp
 
         assert isinstance(self.app, DocqaApp)
-        if self.app.stop_answer():
+        if self.app.answering.stop():
             return
         if self.has_class("-narrow") and self.has_class("-evidence"):
             self.remove_class("-evidence")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from textual.message import Message
 
+from docqa.types import Document, EngineInfo
 from tui.turns import Place, Turn
 
 
@@ -61,3 +62,35 @@ class ScopeChanged(Message):
     """Other documents are marked: questions are limited to them."""
 
     doc_ids: frozenset[int]
+
+
+class ModelLoaded(Message):
+    """The language model is ready."""
+
+    def __init__(self, info: EngineInfo) -> None:
+        self.info = info
+        super().__init__()
+
+
+class ModelFailed(Message):
+    """The language model could not be loaded; retrieval still works."""
+
+    def __init__(self, error: str) -> None:
+        self.error = error
+        super().__init__()
+
+
+class DocumentsRead(Message):
+    """The documents of the library were read."""
+
+    def __init__(self, documents: list[Document]) -> None:
+        self.documents = documents
+        super().__init__()
+
+
+class DocumentsRemoved(Message):
+    """Documents were removed; `error` says where that failed."""
+
+    def __init__(self, n_removed: int, error: str | None) -> None:
+        self.n_removed, self.error = n_removed, error
+        super().__init__()

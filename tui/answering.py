@@ -1,0 +1,100 @@
+"""One answer at a time: asked in a thread, shown a batch a frame, stopped at once."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from docqa.events import AskEvent
+from docqa.workspace import AskOptions
+from tui.feed import FRAME_S, EventRun
+from tui.messages import ModelFailed
+from tui.plain import file_name
+from tui.turns import Phase, Turn
+
+if TYPE_CHECKING:
+    from tui.app import DocqaApp
+
+
+class Answering:
+    """The answer that is being made. Used on the UI's thread; `lock` is held while one is made."""
+
+    def __init__(self, app: DocqaApp) -> None:
+        self._app = app
+        self._run: EventRun[AskEvent] | None = None
+        self._turn: Turn | None = None
+        self.lock = threading.Lock()  # a stopped answer may take a moment to let go of the model
+
+    @property
+    def is_running(self) -> bool:
+        """Whether an answer is being made."""
+        return self._run is not None
+
+    def ask(self, question: str) -> None:
+        """Ask; a question that is still being answered is stopped."""
+        self.stop()
+        app = self._app
+        marked = app.main.marked_documents()
+        turn = Turn(question, scope=tuple(file_name(d.path) for d in marked))
+        options = AskOptions(paths=tuple(Path(d.path) for d in marked))
+
+        def events(cancel: threading.Event) -> Iterator[AskEvent]:
+            with self.lock:
+                if not cancel.is_set():
+                    yield from app.workspace.ask(question, options, cancel=cancel)
+
+        self._turn, self._run = turn, EventRun(app, events)
+        app.main.begin_turn(turn)
+        app.run_worker(self._run.run, thread=True, group="ask", exit_on_error=False)
+
+    def cancel(self) -> None:
+        """Tell the thread to stop, and show nothing more: the app is closing."""
+        if self._run is not None:
+            self._run.cancel.set()
+
+    def stop(self) -> bool:
+        """Stop the answer; what was written stays. Return whether there was one."""
+        if self._run is None or self._turn is None:
+            return False
+        self._run.cancel.set()
+        self._take_events()
+        turn, self._run, self._turn = self._turn, None, None
+        turn.stop()
+        self._app.main.refresh_turn(turn)
+        return True
+
+    def progressed(self, run: EventRun[object]) -> None:
+        """Fetch the events a frame later, all that came until then."""
+        if run is self._run:
+            self._app.set_timer(FRAME_S, self._take_events)
+
+    def ended(self, run: EventRun[object]) -> None:
+        """Show the end: the answer, or the error as an error."""
+        if run is not self._run:
+            return
+        self._take_events()
+        turn, self._run, self._turn = self._turn, None, None
+        assert turn is not None
+        if run.error is not None:
+            turn.fail(run.error, run.detail)
+            if run.is_model_error:
+                self._app.post_message(ModelFailed(run.error))
+        elif turn.phase is not Phase.DONE:
+            turn.stop()
+        self._app.main.refresh_turn(turn)
+
+    def _take_events(self) -> None:
+        if self._run is None or self._turn is None:
+            return
+        turn, app = self._turn, self._app
+        for event in self._run.drain():
+            turn.apply(event)
+        status = app.status
+        if turn.answer is not None:
+            status = status.with_answer(turn.answer)
+        elif turn.prompt is not None:
+            status = status.with_prompt(turn.prompt)
+        app.show_status(status)
+        app.main.refresh_turn(turn)

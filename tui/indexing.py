@@ -1,0 +1,102 @@
+"""One indexing at a time: in a thread, its progress a batch a frame; further paths wait."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from docqa.events import SyncEvent
+from tui.feed import FRAME_S, EventRun
+from tui.library import LibraryScreen
+from tui.plain import file_name
+from tui.sync_state import SyncState
+
+if TYPE_CHECKING:
+    from tui.app import DocqaApp
+
+
+class Indexing:
+    """What is being indexed and what waits. Used on the UI's thread."""
+
+    def __init__(self, app: DocqaApp) -> None:
+        self._app = app
+        self._run: EventRun[SyncEvent] | None = None
+        self._waiting: list[Path] = []
+        self.state = SyncState()
+
+    def add(self, paths: Sequence[Path]) -> None:
+        """Index files and folders; behind what is being indexed where something is."""
+        self._waiting += [p for p in paths if p not in self._waiting]
+        if self._run is None:
+            self._start()
+
+    def _start(self) -> None:
+        paths, self._waiting = self._waiting, []
+        if not paths:
+            return
+        workspace = self._app.workspace
+
+        def events(cancel: threading.Event) -> Iterator[SyncEvent]:
+            return workspace.sync(paths, cancel=cancel)
+
+        self.state = SyncState(is_running=True)
+        self._run = EventRun(self._app, events)
+        self._app.run_worker(self._run.run, thread=True, group="sync", exit_on_error=False)
+        self._show()
+
+    def cancel(self) -> None:
+        """Tell the thread to stop: the app is closing."""
+        self._waiting = []
+        if self._run is not None:
+            self._run.cancel.set()
+
+    def stop(self) -> None:
+        """Stop; what was committed stays."""
+        self.cancel()
+        if self._run is not None:
+            self.state.is_stopping = True
+            self._show()
+
+    def progressed(self, run: EventRun[object]) -> None:
+        """Fetch the events a frame later, all that came until then."""
+        if run is self._run:
+            self._app.set_timer(FRAME_S, self._take_events)
+
+    def _take_events(self) -> None:
+        if self._run is None:
+            return
+        n_done = self.state.n_done
+        for event in self._run.drain():
+            self.state.apply(event)
+        if self.state.n_done != n_done:
+            self._app.refresh_documents()
+        self._show()
+
+    def ended(self, run: EventRun[object]) -> None:
+        """Show the end, and begin with what waits."""
+        if run is not self._run:
+            return
+        self._take_events()
+        self._run = None
+        state = self.state
+        state.is_running = False
+        state.error = run.error
+        self._show()
+        self._app.refresh_documents()
+        if run.error:
+            self._app.notify_plain(f"indexing ended: {run.error}", is_error=True)
+        elif state.bad:
+            first = state.bad[0]
+            reason = first.error or "; ".join(first.warnings) or first.state.value
+            more = f" (and {len(state.bad) - 1} more: see Library)" if len(state.bad) > 1 else ""
+            self._app.notify_plain(f"{file_name(first.path)}: {reason}{more}", is_error=True)
+        self._start()
+
+    def _show(self) -> None:
+        app, state = self._app, self.state
+        app.show_status(replace(app.status, activity=state.line() if state.is_running else ""))
+        if isinstance(app.screen, LibraryScreen):
+            app.screen.show_progress(state)
