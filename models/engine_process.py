@@ -24,6 +24,8 @@ from models import wire
 from models.kv_file import KvIdentity
 from models.settings import settings_digest
 
+STOP_FIELDS = wire.Stopped.__struct_fields__[1:]  # those of docqa.protocols.Stop
+
 
 @dataclass(eq=False, slots=True)
 class Connection:
@@ -139,6 +141,7 @@ class _Model:
         # Imported here, so that `Failed` can say what is wrong with the build.
         from models.llama_context import LlamaContext, LogTail
         from models.llama_engine import LlamaEngine
+        from models.memory import kv_bytes_per_token
         from models.model_tokenizer import ModelTokenizer
 
         settings = opened_with.settings
@@ -146,8 +149,11 @@ class _Model:
         self._kv_identity: KvIdentity | None = None
         self.n_cached = self.n_parked_bytes = 0
         self.context = LlamaContext(settings, LogTail())
-        self.engine = LlamaEngine(self.context)
         self.tokenizer = ModelTokenizer(self.context, Path(settings.path))
+        self.context.kv_bytes_per_token = kv_bytes_per_token(
+            self.tokenizer.model, settings.kv_type_k, settings.kv_type_v
+        )
+        self.engine = LlamaEngine(self.context)
 
     def opened(self) -> wire.Opened:
         from models.tokenizer import PROBE
@@ -215,6 +221,7 @@ class _Model:
                 state,
                 user_key(),
                 documents=message.documents,
+                n_sinks=conversation.n_sinks,
             )
         except (OSError, KvRefused) as error:  # a full disk costs the cache, not the answer
             return wire.Count(message.id, 0, str(error))
@@ -230,7 +237,10 @@ class _Model:
             return wire.Count(message.id, 0, str(error))
         tokens = array("i", header.tokens)
         touch(path)
-        if self.engine.cached(tokens) is None and self.engine.restore(tokens, state) is None:
+        if (
+            self.engine.cached(tokens) is None
+            and self.engine.restore(tokens, state, header.n_sinks) is None
+        ):
             return wire.Count(message.id, 0, f"{path.name}: llama.cpp refuses it")
         self._note(connection)
         return wire.Count(message.id, len(tokens))
@@ -249,6 +259,7 @@ class _Model:
             max_tokens=message.max_tokens,
             sampling=sampling,
             stop=message.stop,
+            may_shift=message.may_shift,
             is_cancelled=lambda: message.id in connection.cancelled or not connection.is_open,
         ):
             if isinstance(event, Piece):
@@ -257,15 +268,7 @@ class _Model:
                 reply = wire.Prefilled(message.id, event.n_done, event.n_total, event.n_reused)
             else:
                 self._note(connection)
-                reply = wire.Stopped(
-                    message.id,
-                    event.reason,
-                    event.n_prompt,
-                    event.n_reused,
-                    event.n_generated,
-                    event.prefill_s,
-                    event.decode_s,
-                )
+                reply = wire.Stopped(message.id, *(getattr(event, name) for name in STOP_FIELDS))
             connection.reply(reply)
 
 

@@ -30,6 +30,7 @@ from models.private_host import PrivateProcess, Process
 from models.settings import LoadSettings
 from models.tokenizer import PROBE, BpeTokenizer, build_tokenizer, with_bos
 
+STOP_FIELDS = wire.Stopped.__struct_fields__[1:]
 POLL_S = 0.05  # how often a cancel event is looked at
 TEMPLATE_S = 5.0  # a chat template that takes longer is taken for one that never ends
 
@@ -115,10 +116,13 @@ class HostEngine:
         sampling: Sampling | None = None,
         stop: Sequence[str] = (),
         cancel: threading.Event | None = None,
+        may_shift: bool = False,
     ) -> Iterator[Prefill | Piece | Stop]:
         """Yield Prefill …, Piece …, then one Stop; see the protocol.
 
-        Leaving the iterator early cancels, and the cache stays consistent.
+        Leaving the iterator early cancels, and the cache stays consistent. `may_shift`: a prompt
+        that is the cached one with its oldest turns cut out is not computed again (endless chats;
+        `models.conversations` says what that costs); what was moved is `Stop.n_shifted`.
         """
         with self._lock:
             chosen = sampling or Sampling()
@@ -132,6 +136,7 @@ class HostEngine:
                     chosen.seed,
                     chosen.grammar,
                     list(stop),
+                    may_shift,
                 )
             )
             is_done = False
@@ -378,14 +383,7 @@ def _event(message: wire.Message) -> Prefill | Piece | Stop:
     if isinstance(message, wire.Prefilled):
         return Prefill(message.n_done, message.n_total, message.n_reused)
     assert isinstance(message, wire.Stopped)
-    return Stop(
-        message.reason,
-        message.n_prompt,
-        message.n_reused,
-        message.n_generated,
-        message.prefill_s,
-        message.decode_s,
-    )
+    return Stop(**{name: getattr(message, name) for name in STOP_FIELDS})
 
 
 def _error(failed: wire.Failed) -> ModelError:

@@ -86,6 +86,11 @@ class LlamaContext:
             self._model
         ) or llama.llama_model_is_hybrid(self._model)
         self.description = self._describe()
+        scaling = self._meta(f"{self._meta('general.architecture')}.rope.scaling.type")
+        self._is_yarn = settings.rope.scaling == llama.LLAMA_ROPE_SCALING_TYPE_YARN or (
+            settings.rope.scaling < 0 and scaling == "yarn"
+        )
+        self.kv_bytes_per_token = 0  # set by who knows the file
         self._pieces: dict[int, bytes] = {}
         self._batch = _Batch(settings.n_batch)
         self._abort_callback: object = None
@@ -170,6 +175,12 @@ class LlamaContext:
         buffer = ctypes.create_string_buffer(256)
         llama.llama_model_desc(self._model, buffer, 256)
         return buffer.value.decode("utf-8", "replace")
+
+    def _meta(self, key: str) -> str:
+        """Return a metadata value of the file as text; "" where there is none."""
+        buffer = ctypes.create_string_buffer(256)
+        n = llama.llama_model_meta_val_str(self._model, key.encode(), buffer, 256)
+        return buffer.value.decode("utf-8", "replace") if n >= 0 else ""
 
     def close(self) -> None:
         """Free context and model."""
@@ -280,6 +291,17 @@ class LlamaContext:
         """Let `target` share the first `end` positions of `source`."""
         llama.llama_memory_seq_rm(self.memory, target, -1, -1)
         llama.llama_memory_seq_cp(self.memory, source, target, 0, end)
+
+    @property
+    def can_shift(self) -> bool:
+        """Whether positions may be moved; not under YaRN, where llama.cpp's shift is wrong."""
+        if self.is_recurrent or self._is_yarn:
+            return False
+        return bool(llama.llama_memory_can_shift(self.memory))
+
+    def shift(self, sequence: int, start: int, end: int, by: int) -> None:
+        """Move positions [start, end) of a sequence by `by`; K is rotated at the next decode."""
+        llama.llama_memory_seq_add(self.memory, sequence, start, end, by)
 
     def last_position(self, sequence: int) -> int:
         """Return the last position that a sequence holds; -1: it is empty."""

@@ -61,6 +61,7 @@ class LoadSettings(msgspec.Struct, frozen=True, kw_only=True):
     adapts_threads: bool = False  # use fewer while other programs want the cores
     n_gpu_layers: int = -1
     n_sequences: int = 4  # conversations whose KV is kept side by side
+    guesses: bool = True  # prompt lookup for greedy answers: the same text, sooner
     kv_ram_bytes: int = 512 << 20  # of KV kept in RAM when a conversation leaves the context
     rope: RopeSettings = RopeSettings()
 

@@ -16,7 +16,7 @@ from models.chat_template import Skeleton
 from models.kv_quality import KvComparison
 from models.settings import LoadSettings
 
-VERSION = 2
+VERSION = 3
 MAX_FRAME_BYTES = 1 << 28
 
 
@@ -65,6 +65,7 @@ class Generate(Message, frozen=True):
     seed: int
     grammar: str | None
     stop: list[str]
+    may_shift: bool
 
 
 class Cancel(Message, frozen=True):
@@ -181,6 +182,10 @@ class Stopped(Message, frozen=True):
     n_generated: int
     prefill_s: float
     decode_s: float
+    n_shifted: int
+    n_guessed: int
+    n_accepted: int
+    kv_bytes: int
 
 
 class Count(Message, frozen=True):

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from docqa.errors import ContextOverflow, ModelRefused
 from docqa.protocols import Piece, Prefill, Sampling, Stop
+from models.decoding import HeldText
 from models.llama_context import LlamaContext, LogTail
-from models.llama_engine import HeldText, LlamaEngine
+from models.llama_engine import LlamaEngine
 from models.prefix import shared_prefix
 from models.sampling import nucleus_draw
 from models.settings import LoadSettings
