@@ -123,14 +123,24 @@ class ChatTemplate:
 def segments(
     skeleton: Skeleton, messages: Sequence[tuple[str, Sequence[Segment]]]
 ) -> list[Segment]:
-    """Return the conversation: template text as control segments, contents as they were given."""
+    """Return the conversation: template text as control segments, contents as they were given.
+
+    A blank at the end of template text (`[INST] `) goes to the content after it: tokenizers join it
+    with the word that follows, and segments are tokenized one by one.
+    """
     found: list[Segment] = []
     for part in skeleton.parts:
         if part.index < 0:
             found.append(Segment(part.text, part.is_control))
             continue
         content = [s for s in messages[part.index][1] if s.text]
-        found += _stripped(content) if skeleton.trims else content
+        content = _stripped(content) if skeleton.trims else content
+        if content and found and found[-1].is_control and found[-1].text.endswith(" "):
+            before, first = found.pop(), content[0]
+            if before.text != " ":
+                found.append(Segment(before.text[:-1], True, before.layer))
+            content = [Segment(" " + first.text, first.is_control, first.layer), *content[1:]]
+        found += content
     return found
 
 

@@ -141,7 +141,6 @@ class _Model:
         # Imported here, so that `Failed` can say what is wrong with the build.
         from models.llama_context import LlamaContext, LogTail
         from models.llama_engine import LlamaEngine
-        from models.memory import kv_bytes_per_token
         from models.model_tokenizer import ModelTokenizer
 
         settings = opened_with.settings
@@ -150,9 +149,6 @@ class _Model:
         self.n_cached = self.n_parked_bytes = 0
         self.context = LlamaContext(settings, LogTail())
         self.tokenizer = ModelTokenizer(self.context, Path(settings.path))
-        self.context.kv_bytes_per_token = kv_bytes_per_token(
-            self.tokenizer.model, settings.kv_type_k, settings.kv_type_v
-        )
         self.engine = LlamaEngine(self.context)
 
     def opened(self) -> wire.Opened:

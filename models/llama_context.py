@@ -90,7 +90,6 @@ class LlamaContext:
         self._is_yarn = settings.rope.scaling == llama.LLAMA_ROPE_SCALING_TYPE_YARN or (
             settings.rope.scaling < 0 and scaling == "yarn"
         )
-        self.kv_bytes_per_token = 0  # set by who knows the file
         self._pieces: dict[int, bytes] = {}
         self._batch = _Batch(settings.n_batch)
         self._abort_callback: object = None

@@ -114,7 +114,7 @@ class LlamaEngine:
             n_shifted=claim.n_shifted,
             n_guessed=run.n_guessed if run else 0,
             n_accepted=run.n_accepted if run else 0,
-            kv_bytes=self.context.kv_bytes_per_token * len(claim.conversation.tokens),
+            kv_bytes=self.context.settings.kv_bytes_per_token * len(claim.conversation.tokens),
         )
 
     def next_token_probs(self, tokens: Sequence[int], candidates: Sequence[int]) -> list[float]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from docqa.config import ModelConfig
 from docqa.errors import ModelRefused
-from models.memory import needs
+from models.memory import kv_bytes_per_token, needs
 from models.model_file import ModelFile
 from models.rope import plan_rope
 from models.settings import KV_PAIRS, AdapterSettings, LoadSettings
@@ -60,6 +60,7 @@ def load_settings(
         adapters=(AdapterSettings(path=str(adapter)),) if adapter else (),
         kv_type_k=pair[0],
         kv_type_v=pair[1],
+        kv_bytes_per_token=kv_bytes_per_token(model, *pair),
         n_threads=config.n_threads or physical_cores(),
         adapts_threads=config.n_threads == 0,
         n_gpu_layers=config.n_gpu_layers,

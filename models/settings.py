@@ -55,6 +55,7 @@ class LoadSettings(msgspec.Struct, frozen=True, kw_only=True):
     adapters: tuple[AdapterSettings, ...] = ()
     kv_type_k: str = "q8_0"
     kv_type_v: str = "q8_0"
+    kv_bytes_per_token: int = 0  # of these types; only reported
     n_batch: int = 512  # tokens of a prefill chunk
     n_ubatch: int = 512
     n_threads: int = 1

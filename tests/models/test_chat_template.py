@@ -133,3 +133,15 @@ def test_a_conversation_that_cannot_be_said(monkeypatch) -> None:
 )
 def test_the_family_is_told_by_the_vocabulary(tokens, architecture, family) -> None:
     assert family_of(tokens.__contains__, architecture) == family
+
+
+def test_a_blank_before_content_goes_with_it() -> None:
+    found = segments(
+        ChatTemplate(MISTRAL, "chatml", "<s>").skeleton(["user"]),
+        [("user", [Segment("Hi", False)])],
+    )
+    assert [(s.text, s.is_control) for s in found] == [
+        ("<s>[INST]", True),
+        (" Hi", False),
+        (" [/INST]", True),
+    ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -16,10 +17,11 @@ import psutil
 import pytest
 
 from docqa.config import ModelConfig
-from docqa.errors import ContextOverflow, EngineDied, ModelNotFound, ModelRefused
+from docqa.errors import ContextOverflow, EngineDied, ModelError, ModelNotFound, ModelRefused
 from docqa.protocols import Piece, Prefill, Sampling, Stop
 from docqa.types import Segment
 from models import host
+from models.gguf import read_header
 from models.host import HostEngine, PrivateProcess, open_engine
 from tests.models.tiny import write_model
 
@@ -170,6 +172,28 @@ def test_a_file_that_llama_cpp_refuses(tmp_path: Path) -> None:
     path.write_bytes(content.replace(b"blk.1.attn_q.weight", b"blk.1.attn_z.weight"))
     with open_engine(config(path)) as engine, pytest.raises(ModelRefused, match="attn_q"):
         engine.wait_until_ready()
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("n_files", [8, pytest.param(200, marks=pytest.mark.slow)])
+def test_mutated_models_never_harm_the_caller(
+    tmp_path: Path, tiny_models: dict[str, Path], n_files: int
+) -> None:
+    """Refused by us, refused by llama.cpp, dead in its process, or loaded: all are survived."""
+    whole = tiny_models["qwen3"].read_bytes()
+    n_header = min(t.offset for t in read_header(tiny_models["qwen3"]).tensors)
+    rng = random.Random(n_files)
+    path = tmp_path / "mutated.gguf"
+    for _ in range(n_files):
+        content = bytearray(whole)
+        at = rng.randrange(24, n_header)
+        content[at] = rng.randrange(256)
+        path.write_bytes(content)
+        try:
+            with open_engine(config(path)) as engine:
+                say(engine, [1, 2, 3], 2)
+        except ModelError as error:
+            assert str(path) in str(error)
 
 
 def test_settings_that_cannot_work_are_refused_before_loading(

@@ -21,12 +21,20 @@ def continued(engine: HostEngine, tokens: list[int], n: int) -> list[int]:
     return [e.token for e in events if isinstance(e, Piece) and e.token >= 0]
 
 
-@pytest.mark.parametrize("kv_type", ["f16", "q8_0", "q4_0"])
-@pytest.mark.parametrize("name", ["llama3", "qwen3", "mistral", "gemma2", "lfm2"])
+FAMILIES = ("llama3", "qwen3", "mistral", "gemma2", "lfm2")
+CASES = [(name, "q8_0", 512) for name in FAMILIES]
+CASES += [("qwen3", kind, length) for kind in ("f16", "q4_0") for length in (512, 2048)]
+CASES += [("qwen3", "q8_0", 2048), ("gemma2", "f16", 512), ("lfm2", "f16", 512)]
+
+
+@pytest.mark.parametrize(("name", "kv_type", "context_length"), CASES)
 def test_every_family_resumes(
-    tmp_path: Path, tiny_models: dict[str, Path], name: str, kv_type: str
+    tmp_path: Path, tiny_models: dict[str, Path], name: str, kv_type: str, context_length: int
 ) -> None:
-    settings = config(tiny_models[name], kv_type_k=kv_type, kv_type_v=kv_type)
+    """The tiny models are trained for 512 tokens: 2048 is YaRN with a factor of 4."""
+    settings = config(
+        tiny_models[name], kv_type_k=kv_type, kv_type_v=kv_type, context_length=context_length
+    )
     path = tmp_path / "session.kv"
     document, question = prompt(20, 200), prompt(21, 30)
     with open_engine(settings) as engine:
@@ -39,6 +47,7 @@ def test_every_family_resumes(
         assert [e.token for e in events if isinstance(e, Piece) and e.token >= 0] == expected
         assert isinstance(events[-1], Stop)
         assert events[-1].n_reused == 203
+        assert events[-1].kv_bytes > 0
 
 
 def test_other_settings_are_refused_and_computed_again(
@@ -53,7 +62,8 @@ def test_other_settings_are_refused_and_computed_again(
     others = {
         "model sha256": config(tiny_models["llama3"]),
         "kv type k": config(tiny_models["qwen3"], kv_type_k="f16", kv_type_v="f16"),
-        "context length": config(tiny_models["qwen3"], context_length=1024),
+        "context length": config(tiny_models["qwen3"], context_length=256),
+        "rope": config(tiny_models["qwen3"], context_length=1024),
     }
     for reason, settings in others.items():
         with open_engine(settings) as engine:

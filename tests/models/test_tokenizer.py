@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from docqa.types import Segment
 from models.bpe import merge_word
+from models.llama_context import LogTail
 from models.model_file import ModelFile, read_model
 from models.tokenizer import (
     PRE_TOKENIZERS,
@@ -29,8 +30,6 @@ Encode = Callable[[str, bool], list[int]]
 def llama_encoder(path: Path) -> Encode:
     """llama.cpp's own tokenizer over the vocabulary of a GGUF."""
     import llama_cpp.llama_cpp as llama
-
-    from models.llama_context import LogTail
 
     llama_encoder.log = LogTail()  # type: ignore[attr-defined]  # C keeps a pointer to it
     params = llama.llama_model_default_params()
@@ -268,3 +267,36 @@ def test_every_latin_character_beside_a_word(
     for char in _categories():
         for text in (f"a{char}b", f" {char}{char} 1{char}2", f"{char}\n{char}'s"):
             assert tokenizer.encode(text) == llama_encode(text, False), repr(text)
+
+
+@pytest.mark.parametrize("name", ["mistral", "gemma2"])
+def test_segments_of_sentencepiece_join_to_what_llama_cpp_makes_of_the_whole(
+    tiny_models: dict[str, Path], name: str
+) -> None:
+    """Also across segments: a blank stands where SentencePiece puts one, and nowhere else."""
+    from models.chat_template import segments
+    from models.llama_context import LlamaContext
+    from models.model_tokenizer import ModelTokenizer
+    from models.settings import LoadSettings
+
+    path = tiny_models[name]
+    encode = llama_encoder(path)
+    context = LlamaContext(LoadSettings(path=str(path), context_length=256), LogTail())
+    tokenizer = ModelTokenizer(context, path)
+    messages = [("user", [Segment("what is the pump?", False), Segment(" oil line", False)])]
+    found = segments(tokenizer.chat_template(True).skeleton(["user"]), messages)
+    ids = [
+        token
+        for n, s in enumerate(found)
+        for token in tokenizer.encode(s.text, s.is_control, is_first=n == 0)
+    ]
+    assert ids == encode("".join(s.text for s in found), True)
+    context.close()
+
+
+def test_markup_in_content_is_cut_where_llama_cpp_would_parse_it() -> None:
+    from models.model_tokenizer import _broken
+
+    parts = _broken("a<think>b<think><x>c", ("<think>", "<x>"))
+    assert "".join(parts) == "a<think>b<think><x>c"
+    assert not any(word in part for part in parts for word in ("<think>", "<x>"))
