@@ -1,7 +1,7 @@
 """Draws training batches: groups of one right and several wrong passages, and answers alone.
 
 A step has groups (ranking, calibration and spans) and lone pairs of a question and its right
-passage (spans, a sixteenth of the cost). Rows are sorted by length and cut into micro-batches, so
+passage (spans alone, a tenth of the cost). Rows are sorted by length and cut into micro-batches, so
 that almost nothing is padded. Worker processes fill a queue while the accelerator works.
 """
 
@@ -40,9 +40,9 @@ class Sizes:
     """How large a step is."""
 
     n_groups: int = 48
-    n_wrong: int = 7
-    n_lone: int = 48
-    n_micro: int = 4
+    n_wrong: int = 9
+    n_lone: int = 32
+    n_micro: int = 6
 
 
 @dataclass(frozen=True, slots=True)

@@ -70,7 +70,9 @@ def encode(w: Weights, ids: Tensor, types: Tensor, lengths: Tensor, dropout: flo
     size, training = (HIDDEN,), dropout > 0.0
     kept = torch.arange(width, device=ids.device) < lengths[:, None]
     mask = kept[:, None, None, :]
-    h = F.embedding(ids, w["word"]) + w["position"][:width] + F.embedding(types, w["type"])
+    # Two types: written as arithmetic, the gradient is a sum instead of colliding scatters.
+    kind = w["type"][0] + types[..., None].to(w["type"].dtype) * (w["type"][1] - w["type"][0])
+    h = F.embedding(ids, w["word"]) + w["position"][:width] + kind
     h = F.layer_norm(h, size, w["norm.gamma"], w["norm.beta"], EPSILON)
     h = F.dropout(h, dropout, training)
     for i in range(N_LAYERS):

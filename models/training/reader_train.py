@@ -47,7 +47,7 @@ SPAN_KINDS = ("squad", "nq", "cloze", "table", "manual", "log")
 class Recipe:
     """What is tuned. The learning rate is the encoder's; lower layers learn `layer_decay` less."""
 
-    rate: float = 2e-4
+    rate: float = 1.5e-4
     head_rate: float = 6e-4
     layer_decay: float = 0.9
     weight_decay: float = 0.02
@@ -78,6 +78,8 @@ class Trainer:
         self.optimiser = torch.optim.AdamW(
             _merged(groups), betas=(0.9, 0.98), eps=1e-6, fused=device != "cpu"
         )
+        weights = [recipe.rank_loss, recipe.binary_loss, recipe.span_loss]
+        self._loss_weights = torch.tensor(weights, device=device)
         self.n_steps = 0
         self.dtype = torch.float32 if device == "cpu" else torch.bfloat16
 
@@ -97,15 +99,14 @@ class Trainer:
             group["lr"] = group["base"] * _schedule(progress, self.recipe.warm_share)
         light = cast(self.weights, self.dtype)
         relevance, spans = self._forward(light, step)
-        losses = torch.stack(_losses(relevance, spans, step, sizes))
-        r = self.recipe
-        total = losses @ torch.tensor([r.rank_loss, r.binary_loss, r.span_loss], device=self.device)
-        total.backward()
-        torch.nn.utils.clip_grad_norm_(list(self.trained.values()), r.clip, foreach=True)
+        has_right = self._moved(step.has_right)
+        losses = torch.stack(_losses(relevance, spans, has_right, sizes))
+        (losses * self._loss_weights).sum().backward()
+        torch.nn.utils.clip_grad_norm_(list(self.trained.values()), self.recipe.clip, foreach=True)
         self.optimiser.step()
         self.optimiser.zero_grad(set_to_none=True)
         self.n_steps += 1
-        decay = min(r.ema, (1 + self.n_steps) / (10 + self.n_steps))
+        decay = min(self.recipe.ema, (1 + self.n_steps) / (10 + self.n_steps))
         with torch.no_grad():
             torch._foreach_lerp_(
                 list(self.average.values()), list(self.trained.values()), 1.0 - decay
@@ -113,33 +114,35 @@ class Trainer:
         return losses.detach()
 
     def _forward(self, light: dict[str, Tensor], step: Step) -> tuple[Tensor, Tensor]:
-        """Return relevance (N,) and, for marked rows, the span loss of each (M,)."""
-        n_rows = len(step.spans)
-        order, relevance, span_losses = [], [], []
-        for micro in step.micros:
-            ids, types, lengths = (
-                torch.from_numpy(x).to(self.device, non_blocking=True)
-                for x in (micro.ids, micro.types, micro.lengths)
-            )
+        """Return relevance (N,) in the step's order and the span loss of each marked row (M,)."""
+        rows = np.concatenate([micro.row for micro in step.micros])
+        back = self._moved(np.argsort(rows))
+        inputs = []
+        for micro in step.micros:  # all copies first: none then waits for a kernel
+            marked = np.flatnonzero(step.spans[micro.row, 0] >= 0)
+            arrays = (micro.ids, micro.types, micro.lengths, marked, step.spans[micro.row[marked]])
+            inputs.append([self._moved(array) for array in arrays])
+        relevance, span_losses = [], []
+        for ids, types, lengths, marked, goal in inputs:
             h = encode(light, ids, types, lengths, self.recipe.dropout)
             scores, logits = heads(light, h, self.recipe.dropout)
             relevance.append(scores)
-            order.append(torch.from_numpy(micro.row))
-            target = step.spans[micro.row]
-            marked = np.flatnonzero(target[:, 0] >= 0)
             if len(marked):
-                at = torch.from_numpy(marked).to(self.device)
-                goal = torch.from_numpy(target[marked]).to(self.device)
-                span_losses.append(_span_loss(logits[at], types[at], lengths[at], goal))
-        back = torch.empty(n_rows, dtype=torch.long)
-        back[torch.cat(order)] = torch.arange(n_rows)
+                span_losses.append(_span_loss(logits[marked], types[marked], lengths[marked], goal))
         spans = torch.cat(span_losses) if span_losses else torch.zeros(1, device=self.device)
-        return torch.cat(relevance)[back.to(self.device)], spans
+        return torch.cat(relevance)[back], spans
+
+    def _moved(self, array: npt.NDArray[Any]) -> Tensor:
+        tensor = torch.from_numpy(array)
+        if self.device == "cpu":
+            return tensor
+        return tensor.pin_memory().to(self.device, non_blocking=True)
 
     def forward(self) -> reader_eval.Forward:
         """Return the averaged model as the evaluation wants it."""
         averaged = {**self.weights, **self.average}
-        light = cast({n: w.detach() for n, w in averaged.items()}, self.dtype)
+        exact = torch.float32 if self.device == "cpu" else torch.float16
+        light = cast({n: w.detach() for n, w in averaged.items()}, exact)
 
         def run(ids: Ids, types: Ids, lengths: Ids) -> tuple[Any, Any]:
             with torch.inference_mode():
@@ -202,16 +205,15 @@ def _schedule(progress: float, warm_share: float) -> float:
 
 
 def _losses(
-    relevance: Tensor, spans: Tensor, step: Step, sizes: Sizes
+    relevance: Tensor, spans: Tensor, has_right: Tensor, sizes: Sizes
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return (rank, binary, span) losses, each a mean.
 
     Binary: the right passage of a group weighs as much as two wrong ones.
     """
     width = 1 + sizes.n_wrong
-    n_groups = len(step.has_right)
+    n_groups = len(has_right)
     grouped = relevance[: n_groups * width].view(n_groups, width)
-    has_right = torch.from_numpy(step.has_right).to(relevance.device)
     rank = -F.log_softmax(grouped, dim=1)[:, 0]
     rank = (rank * has_right).sum() / has_right.sum().clamp(min=1)
     goal = torch.zeros_like(grouped)
