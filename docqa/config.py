@@ -42,7 +42,8 @@ class ModelConfig:
     context_length: int = 0  # tokens; 0: as trained, 8192 at most. Beyond: see `rope`
     rope: str = "auto"  # auto: YaRN beyond the trained length; none | linear | ntk | yarn
     force: bool = False  # more than 8 times the trained length
-    n_gpu_layers: int = -1  # -1: all, where the build has a GPU
+    memory_gib: float = 0.0  # the dial: RAM, or VRAM with a GPU; 0: nine tenths of what is free
+    n_gpu_layers: int = -1  # -1: as many as fit, where the build has a GPU
     n_threads: int = 0  # 0: as many as there are physical cores
     kv_type_k: str = "q8_0"
     kv_type_v: str = "q8_0"

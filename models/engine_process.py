@@ -111,7 +111,7 @@ class EngineProcess:
         if self._model is None:
             self._settings = settings_digest(message.settings)
             self._model = _Model(message)
-        elif self._model.opened_with.settings != message.settings:
+        elif self._settings != settings_digest(message.settings):
             raise ModelError("the engine is loaded with other settings: docqa engine stop")
         return self._model.opened()
 

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
 import os
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
+
 from docqa.config import ModelConfig
 from docqa.errors import ModelRefused
+from models.hardware import build_has_gpu, detect
 from models.memory import kv_bytes_per_token, needs
 from models.model_file import ModelFile
+from models.planner import plan
 from models.rope import plan_rope
 from models.settings import KV_PAIRS, AdapterSettings, LoadSettings
 
@@ -31,6 +37,35 @@ def load_settings(
         ModelRefused: settings that cannot work for this model.
     """
     pair = (config.kv_type_k, config.kv_type_v)
+    _refuse_pair(model, pair)
+    if 0 < config.context_length < MIN_CONTEXT or config.context_length < 0:
+        raise ModelRefused(
+            f"context_length {config.context_length}: {MIN_CONTEXT} tokens at least (or 0: as "
+            "trained)"
+        )
+    rope = plan_rope(model, config.context_length, config.rope, force=config.force)
+    for warning in rope.warnings:
+        log(f"{model.path.name}: {warning}")
+    settings = LoadSettings(
+        path=str(model.path),
+        context_length=rope.context_length,
+        rope=rope.settings,
+        adapters=(AdapterSettings(path=str(adapter)),) if adapter else (),
+        kv_type_k=pair[0],
+        kv_type_v=pair[1],
+        kv_bytes_per_token=kv_bytes_per_token(model, *pair),
+        n_threads=config.n_threads or physical_cores(),
+        adapts_threads=config.n_threads == 0,
+        n_gpu_layers=config.n_gpu_layers,
+        wish=_wish(config, model, adapter),
+    )
+    if config.memory_gib > 0 or build_has_gpu():
+        return _within_memory(settings, config, model, log)
+    _refuse_what_has_no_room(model, rope.context_length, pair, force=config.force)
+    return settings
+
+
+def _refuse_pair(model: ModelFile, pair: tuple[str, str]) -> None:
     if pair not in KV_PAIRS:
         works = ", ".join(f"{k}/{v}" for k, v in KV_PAIRS)
         raise ModelRefused(
@@ -44,26 +79,35 @@ def load_settings(
                 f"{model.name}: KV type {kind} needs heads in multiples of 32, its {part} heads "
                 f"have {dim}; set kv_type_k and kv_type_v to f16"
             )
-    if 0 < config.context_length < MIN_CONTEXT or config.context_length < 0:
-        raise ModelRefused(
-            f"context_length {config.context_length}: {MIN_CONTEXT} tokens at least (or 0: as "
-            "trained)"
-        )
-    rope = plan_rope(model, config.context_length, config.rope, force=config.force)
-    for warning in rope.warnings:
-        log(f"{model.path.name}: {warning}")
-    _refuse_what_has_no_room(model, rope.context_length, pair, force=config.force)
-    return LoadSettings(
-        path=str(model.path),
-        context_length=rope.context_length,
-        rope=rope.settings,
-        adapters=(AdapterSettings(path=str(adapter)),) if adapter else (),
-        kv_type_k=pair[0],
-        kv_type_v=pair[1],
-        kv_bytes_per_token=kv_bytes_per_token(model, *pair),
-        n_threads=config.n_threads or physical_cores(),
-        adapts_threads=config.n_threads == 0,
-        n_gpu_layers=config.n_gpu_layers,
+
+
+def _wish(config: ModelConfig, model: ModelFile, adapter: Path | None) -> str:
+    """Return a digest of what was asked for, for callers who share an engine."""
+    asked = dataclasses.replace(config, path=str(model.path), keep_alive_s=0.0)
+    return hashlib.sha256(f"{asked!r}{adapter}".encode()).hexdigest()[:32]
+
+
+def _within_memory(
+    settings: LoadSettings, config: ModelConfig, model: ModelFile, log: Log
+) -> LoadSettings:
+    """Return the settings that the planner makes of the memory there is."""
+    chosen = plan(
+        model,
+        detect(measures_speed=False),
+        # A context that was not asked for may shrink to fit.
+        context_length=settings.context_length if config.context_length else 0,
+        kv_types=(settings.kv_type_k, settings.kv_type_v),
+        memory_bytes=int(config.memory_gib * 2**30),
+    )
+    if not chosen.fits and not config.force:
+        raise ModelRefused(f"{model.path.name}: {chosen.reason}, or add --force")
+    log(f"{model.path.name}: {chosen.reason}")
+    return msgspec.structs.replace(
+        settings,
+        context_length=chosen.context_length,
+        n_batch=chosen.n_batch,
+        n_ubatch=chosen.n_ubatch,
+        n_gpu_layers=chosen.n_gpu_layers if config.n_gpu_layers < 0 else config.n_gpu_layers,
     )
 
 
@@ -72,11 +116,9 @@ def _refuse_what_has_no_room(
 ) -> None:
     """Refuse a context whose KV cannot be held: Linux would kill some process later instead.
 
-    Weights are mapped from the file and do not count; on a GPU llama.cpp itself says what lacks.
+    Weights are mapped from the file and do not count.
     """
-    from models.hardware import build_has_gpu
-
-    if force or build_has_gpu():
+    if force:
         return
     import psutil
 

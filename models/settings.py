@@ -65,8 +65,13 @@ class LoadSettings(msgspec.Struct, frozen=True, kw_only=True):
     guesses: bool = True  # prompt lookup for greedy answers: the same text, sooner
     kv_ram_bytes: int = 512 << 20  # of KV kept in RAM when a conversation leaves the context
     rope: RopeSettings = RopeSettings()
+    wish: str = ""  # digest of what the user asked for; the rest follows from it and the machine
 
 
 def settings_digest(settings: LoadSettings) -> str:
-    """Return what two callers must have in common to share an engine."""
-    return hashlib.sha256(msgspec.msgpack.encode(settings)).hexdigest()[:32]
+    """Return what two callers must have in common to share an engine: what they wish.
+
+    Not what was chosen for it: that depends on the memory that was free, and the engine that runs
+    has taken some.
+    """
+    return settings.wish or hashlib.sha256(msgspec.msgpack.encode(settings)).hexdigest()[:32]

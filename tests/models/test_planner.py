@@ -224,3 +224,28 @@ def test_a_context_without_room_is_refused_before_loading(tiny_models: dict[str,
         load_settings(settings, model, None)
     forced = dataclasses.replace(settings, force=True)
     assert load_settings(forced, model, None).context_length == 1 << 36
+
+
+def test_the_dial_decides_what_is_loaded(default_model: ModelFile) -> None:
+    from docqa.config import ModelConfig
+    from docqa.errors import ModelRefused
+    from models.load_plan import load_settings
+    from models.settings import settings_digest
+
+    said: list[str] = []
+    tight = (needs(default_model, 0).total + 60 * MIB) / GIB
+    dial = ModelConfig(memory_gib=tight)
+    settings = load_settings(dial, default_model, None, said.append)
+    assert 512 <= settings.context_length < 8192
+    assert needs(default_model, settings.context_length).total <= tight * GIB
+    assert "does not fit" in said[0]
+    with pytest.raises(ModelRefused, match=r"GiB.*--force"):
+        load_settings(dataclasses.replace(dial, context_length=8192), default_model, None)
+    # Two callers wish the same whatever was free when each of them looked.
+    assert settings_digest(settings) == settings_digest(
+        msgspec.structs.replace(settings, context_length=1024)
+    )
+    other = load_settings(
+        dataclasses.replace(dial, kv_type_k="f16", kv_type_v="f16"), default_model, None
+    )
+    assert settings_digest(settings) != settings_digest(other)
