@@ -18,9 +18,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from docqa.ignore import Ignored, ignored_above
+from docqa.ignore import Ignored, ignored_above, ignored_between, is_ignored_below
 from docqa.parse import PARSERS, suffix_of
-from docqa.records import FileStamp
+from docqa.records import FileStamp, WatchedFolder
 
 IGNORED_FOLDERS = frozenset(
     {"node_modules", "__pycache__", "__MACOSX", "lost+found", "@eaDir", "$RECYCLE.BIN"}
@@ -68,12 +68,23 @@ class Findings:
 class WalkOptions:
     """Which files of a folder are wanted, beside the fixed rules.
 
-    Globs match a file's path relative to the folder, or its name.
+    Globs match a file's path relative to the folder, or its name. Those of `watched` count for
+    what is at and below its folder, the nearest one alone.
     """
 
     include: tuple[str, ...] = ()  # where given, one must match
     exclude: tuple[str, ...] = ()
     skip: tuple[str, ...] = ()  # absolute folders never entered: the library's own
+    watched: tuple[WatchedFolder, ...] = ()
+    # Paths are places where something may have changed: nobody named them, the rules hold for
+    # them too, and a folder is looked at without those in it unless `is_deep`.
+    are_hints: bool = False
+    is_deep: bool = True
+
+    def watched_above(self, path: str) -> WatchedFolder | None:
+        """Return the nearest watched folder at or above `path`."""
+        above = [folder for folder in self.watched if is_below(path, folder.path)]
+        return max(above, key=lambda folder: len(folder.path), default=None)
 
 
 EVERY_KIND = WalkOptions()
@@ -82,6 +93,11 @@ EVERY_KIND = WalkOptions()
 def absolute(path: str | Path) -> str:
     """Return the one absolute form under which a path is known; links are not resolved."""
     return os.path.abspath(os.path.expanduser(os.fspath(path)))  # noqa: PTH100,PTH111 (bytes-safe)
+
+
+def is_below(path: str, folder: str) -> bool:
+    """Whether an absolute path is `folder` or in it."""
+    return path == folder or path.startswith(folder.rstrip(os.sep) + os.sep)
 
 
 def discover(
@@ -94,6 +110,8 @@ def discover(
     seen: set[str] = set()
     for given in paths:
         path = absolute(given)
+        if options.are_hints and not _is_wanted_place(path, options):
+            continue
         checked_ns = time.time_ns()
         try:
             status = os.stat(path)  # noqa: PTH116 (names that pathlib would not keep)
@@ -107,7 +125,7 @@ def discover(
             findings.folders.append(path)
             found = _walk(path, findings, options)
         elif stat.S_ISREG(status.st_mode):
-            found = iter([Found(stamp_of(path, status, checked_ns), True)])
+            found = iter([Found(stamp_of(path, status, checked_ns), not options.are_hints)])
         else:
             findings.rejected[path] = f"is {_kind_of_node(status.st_mode)}, not a file"
             continue
@@ -147,8 +165,33 @@ def is_wanted_name(name: str) -> bool:
     return suffix in PARSERS or suffix in _OTHER_SUFFIXES
 
 
-def _walk(root: str, findings: Findings, options: WalkOptions) -> Iterator[Found]:
-    pending = [(root, ignored_above(root))]
+def _is_wanted_place(path: str, options: WalkOptions) -> bool:
+    """Whether a walk of the watched folder above would come to `path`, which may be gone."""
+    above = options.watched_above(path)
+    if above is None:
+        return False
+    if path == above.path:
+        return True
+    here = above.path
+    *folders, name = os.path.relpath(path, here).split(os.sep)  # noqa: PTH206 (bytes-safe)
+    for part in folders:
+        here = os.path.join(here, part)  # noqa: PTH118
+        if not _is_wanted_folder(here, part, above.path, options) or os.path.islink(here):  # noqa: PTH114
+            return False
+    if os.path.islink(path):  # noqa: PTH114
+        return False
+    if os.path.isdir(path):  # noqa: PTH112
+        is_wanted = _is_wanted_folder(path, name, above.path, options)
+        return is_wanted and ignored_between(above.path, path) is not None
+    is_wanted = is_wanted_name(name) and _passes(path, above.path, options)
+    return is_wanted and not is_ignored_below(above.path, path)
+
+
+def _walk(top: str, findings: Findings, options: WalkOptions) -> Iterator[Found]:
+    above = options.watched_above(top)
+    root = above.path if above else top
+    rules = ignored_between(root, top)
+    pending = [(top, ignored_above(top) if rules is None else rules)]
     while pending:
         folder, above = pending.pop()
         try:
@@ -165,7 +208,8 @@ def _walk(root: str, findings: Findings, options: WalkOptions) -> Iterator[Found
             found = _look_at(entry, root, below, findings, options, ignored)
             if found:
                 yield found
-        pending.extend((path, ignored) for path in reversed(below))
+        if options.is_deep:
+            pending.extend((path, ignored) for path in reversed(below))
 
 
 def _look_at(
@@ -179,7 +223,7 @@ def _look_at(
     """Return the file of an entry if it is wanted; a wanted folder goes to `below`."""
     try:
         if entry.is_dir(follow_symlinks=False):
-            is_wanted = _is_wanted_folder(entry, root, options)
+            is_wanted = _is_wanted_folder(entry.path, entry.name, root, options)
             if is_wanted and not ignored(entry.path, is_folder=True):
                 below.append(entry.path)
             return None
@@ -197,16 +241,25 @@ def _look_at(
         return None
 
 
-def _is_wanted_folder(entry: os.DirEntry[str], root: str, options: WalkOptions) -> bool:
-    if entry.name.startswith(".") or entry.name in IGNORED_FOLDERS or entry.path in options.skip:
+def _is_wanted_folder(path: str, name: str, root: str, options: WalkOptions) -> bool:
+    if name.startswith(".") or name in IGNORED_FOLDERS or path in options.skip:
         return False
-    return not _matches(entry.path, root, options.exclude)
+    return not _matches(path, root, _globs(root, options)[1])
 
 
 def _passes(path: str, root: str, options: WalkOptions) -> bool:
-    if options.include and not _matches(path, root, options.include):
+    include, exclude = _globs(root, options)
+    if include and not _matches(path, root, include):
         return False
-    return not _matches(path, root, options.exclude)
+    return not _matches(path, root, exclude)
+
+
+def _globs(root: str, options: WalkOptions) -> tuple[Sequence[str], Sequence[str]]:
+    """Return include and exclude globs for what is below `root`."""
+    for folder in options.watched:
+        if folder.path == root:
+            return (*options.include, *folder.include), (*options.exclude, *folder.exclude)
+    return options.include, options.exclude
 
 
 def _matches(path: str, root: str, globs: Sequence[str]) -> bool:

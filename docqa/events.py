@@ -6,6 +6,7 @@ Front ends turn these into lines and widgets.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from docqa.types import Answer, Candidate, FileReport, PackedPrompt
 
@@ -58,7 +59,32 @@ class SyncDone:
     reports: tuple[FileReport, ...]
 
 
-SyncEvent = Scanned | FileStarted | FileProgress | FileDone | EmbedProgress | SyncDone
+@dataclass(frozen=True, slots=True)
+class FolderState:
+    """How a watched folder is watched from now on: by events, by polling (and why), or away."""
+
+    path: str
+    state: Literal["watched", "polled", "away"]
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class WatchProblem:
+    """What keeps a watcher from working, as a sentence; it tries again."""
+
+    text: str
+
+
+SyncEvent = (
+    Scanned
+    | FileStarted
+    | FileProgress
+    | FileDone
+    | EmbedProgress
+    | SyncDone
+    | FolderState
+    | WatchProblem
+)
 
 
 @dataclass(frozen=True, slots=True)

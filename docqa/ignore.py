@@ -81,17 +81,23 @@ def ignored_above(folder: str) -> Ignored:
     return Ignored(tuple(rules))
 
 
-def is_ignored_below(root: str, path: str) -> bool:
-    """Whether the rules ignore `path` or a folder between it and `root`."""
-    rules = ignored_above(root).entering(root, IGNORE_FILES)
-    parts = Path(os.path.relpath(path, root)).parts
+def ignored_between(root: str, folder: str) -> Ignored | None:
+    """Return the rules that come into `folder` in a walk from `root`; None: it is never entered."""
+    rules = ignored_above(root)
     here = root
-    for name in parts[:-1]:
+    for name in Path(os.path.relpath(folder, root)).parts:
+        rules = rules.entering(here, IGNORE_FILES)
         here = os.path.join(here, name)  # noqa: PTH118
         if rules(here, is_folder=True):
-            return True
-        rules = rules.entering(here, IGNORE_FILES)
-    return rules(path, is_folder=False)
+            return None
+    return rules
+
+
+def is_ignored_below(root: str, path: str) -> bool:
+    """Whether the rules ignore `path` or a folder between it and `root`."""
+    folder = os.path.dirname(path)  # noqa: PTH120
+    rules = ignored_between(root, folder)
+    return rules is None or rules.entering(folder, IGNORE_FILES)(path, is_folder=False)
 
 
 def _repository_of(folder: str) -> str | None:

@@ -60,6 +60,8 @@ class SyncOptions:
     walk: WalkOptions = EVERY_KIND
     retry_failures: bool = False  # a password was given
     settling: Settling | None = None
+    # For a watcher: files that are as they were are not reported, vectors are not waited for.
+    changes_only: bool = False
 
 
 DEFAULT_OPTIONS = SyncOptions()
@@ -91,7 +93,7 @@ def sync(
         ModelError: the embedder cannot be used; words are searchable all the same.
     """
     retry = Retry(PARSER_VERSION, failures=options.retry_failures)
-    plan = make_plan(parts.store, paths, retry, options.walk)
+    plan = make_plan(parts.store, paths, retry, options.walk, changes_only=options.changes_only)
     settling = options.settling
     plan.to_read[:] = [
         found
@@ -117,7 +119,7 @@ def sync(
         reports.append(report)
         yield FileDone(report)
     parts.words.follow(is_last=True)
-    if parts.embedding is not None:
+    if parts.embedding is not None and not options.changes_only:
         yield from _await_vectors(parts, parts.embedding)
     yield SyncDone(tuple(reports))
 

@@ -118,7 +118,7 @@ class Library:
         inside = str(self.paths.root)
         for path in given:
             if os.path.exists(path) and not path.startswith(inside):  # noqa: PTH110 (any bytes)
-                self.store.add_root(path)
+                self.store.roots.add(path)
         walk = WalkOptions(skip=(inside,))
         options = ingest.SyncOptions(walk, retry_failures=password is not None)
         cancel = cancel or threading.Event()
@@ -142,12 +142,12 @@ class Library:
         given = [absolute(path) for path in paths]
         reports = ingest.remove(self.store, self._words, given)
         for path in given:
-            self.store.forget_roots(path)
+            self.store.roots.forget(path)
         return reports
 
     def roots(self) -> list[Path]:
         """Return the files and folders that were added: what `docqa sync` looks at."""
-        return [Path(root) for root in self.store.roots()]
+        return [Path(root) for root in self.store.roots.paths()]
 
     def doc_ids(self, paths: Sequence[Path]) -> frozenset[int]:
         """Return the documents at and below `paths`, for a Scope."""

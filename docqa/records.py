@@ -60,6 +60,15 @@ class Known:
 
 
 @dataclass(frozen=True, slots=True)
+class WatchedFolder:
+    """A folder (or file) that the user wants watched, with globs as in docqa/discover.py."""
+
+    path: str  # absolute
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Change:
     """One step for an index over documents. An add covers the chunks from `since_ordinal` on."""
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import bisect
 import json
-import os
 import sqlite3
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -34,6 +33,7 @@ from docqa.records import (
     storable,
     tail_of,
 )
+from docqa.roots import RootTable, below
 from docqa.types import Chunk, Document, PageInfo, PageState, Scope
 from docqa.vectors import VectorTable
 
@@ -49,6 +49,7 @@ class Store:
         self.lock = WriteLock(paths.lock)
         self.db = Database.open(paths.database, self.lock)
         self.vectors = VectorTable(self.db)
+        self.roots = RootTable(self.db)
 
     def __enter__(self) -> Store:
         return self
@@ -64,7 +65,7 @@ class Store:
 
     def documents(self, folder: str | None = None) -> list[Document]:
         """Return all documents, or those at or below `folder`, by path."""
-        condition, values = _below(folder)
+        condition, values = below(folder)
         with self.db.snapshot() as connection:
             pending = self.vectors.n_pending_by_document(connection)
             rows = connection.execute(
@@ -91,8 +92,18 @@ class Store:
 
     def known_below(self, folder: str) -> list[Known]:
         """Return the documents at or below `folder`, by path."""
-        condition, values = _below(folder)
+        condition, values = below(folder)
         return self._known(condition, values)
+
+    def known_in(self, folder: str) -> list[Known]:
+        """Return the documents directly in `folder`, by path."""
+        condition, values = below(folder)
+        n = len(path_bytes(folder).rstrip(b"/\\")) + 2
+        rest = f"substr(path, {n})"
+        return self._known(
+            f"{condition} AND instr({rest}, x'2f') = 0 AND instr({rest}, x'5c') = 0 AND path != ?",
+            (*values, path_bytes(folder)),
+        )
 
     def known_with_content(self, sha256: bytes) -> list[Known]:
         """Return the documents with this content, by path."""
@@ -113,7 +124,7 @@ class Store:
         found: set[int] = set()
         with self.db.read() as connection:
             for path in paths:
-                condition, values = _below(path)
+                condition, values = below(path)
                 rows = connection.execute(
                     f"SELECT doc_id FROM documents WHERE life = {LIVE} AND {condition}", values
                 )
@@ -271,7 +282,7 @@ class Store:
             ).fetchone()
         return int(row[0]) if row else 0
 
-    # Settings and roots
+    # Settings
 
     def setting(self, key: str) -> str | None:
         """Return a value kept in the library."""
@@ -283,29 +294,6 @@ class Store:
         """Keep a value in the library."""
         with self.db.write() as connection:
             connection.execute("INSERT OR REPLACE INTO settings VALUES (?, ?)", (key, value))
-
-    def roots(self) -> list[str]:
-        """Return the files and folders that the user added, by path."""
-        with self.db.read() as connection:
-            rows = connection.execute("SELECT path FROM roots ORDER BY path").fetchall()
-        return [os.fsdecode(path) for (path,) in rows]
-
-    def add_root(self, path: str) -> None:
-        """Remember an added file or folder; one below another root is that root's."""
-        if any(path == root or path.startswith(root.rstrip("/\\") + "/") for root in self.roots()):
-            return
-        condition, values = _below(path)
-        with self.db.write() as connection:
-            connection.execute(f"DELETE FROM roots WHERE {condition} AND NOT is_watched", values)
-            connection.execute(
-                "INSERT INTO roots (path) VALUES (?) ON CONFLICT DO NOTHING", (path_bytes(path),)
-            )
-
-    def forget_roots(self, path: str) -> None:
-        """Forget the added files and folders at and below `path`."""
-        condition, values = _below(path)
-        with self.db.write() as connection:
-            connection.execute(f"DELETE FROM roots WHERE {condition}", values)
 
     # Small changes to documents; the caller holds the write lock
 
@@ -363,18 +351,6 @@ class Store:
     def discard_staged(self) -> None:
         """Drop what a killed writer left half-written. The caller holds the write lock."""
         discard_staged(self.db)
-
-
-def _below(path: str | None) -> tuple[str, tuple[bytes, ...]]:
-    """Return the condition for paths at or below `path`."""
-    if path is None:
-        return "1", ()
-    key = path_bytes(path)
-    stem = key.rstrip(b"/\\") if len(key) > 1 else b""
-    return (
-        "(path = ? OR (path >= ? AND path < ?) OR (path >= ? AND path < ?))",
-        (key, stem + b"/", stem + b"0", stem + b"\\", stem + b"]"),
-    )
 
 
 def _known_of(row: Row) -> Known:

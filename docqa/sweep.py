@@ -13,11 +13,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from docqa.discover import EVERY_KIND, Findings, Found, WalkOptions, absolute, discover, stamp
+from docqa.discover import (
+    EVERY_KIND,
+    Findings,
+    Found,
+    WalkOptions,
+    absolute,
+    discover,
+    is_below,
+    stamp,
+)
 from docqa.records import FileStamp, Known
 from docqa.store import Store
 from docqa.types import State
 
+_FAILURES = (State.FAILED, State.QUARANTINED)
 CLOCK_GRAIN_NS = 2_000_000_000  # FAT's: two seconds; nothing in use is coarser
 
 
@@ -29,6 +39,7 @@ class Plan:
     unchanged: list[Known] = field(default_factory=list)
     absent: list[Known] = field(default_factory=list)
     away: dict[str, list[Known]] = field(default_factory=dict)  # reason with path → kept documents
+    keeps_unchanged: bool = True
     logs: list[Known] = field(default_factory=list)  # with a tail, changed or absent
     findings: Findings = field(default_factory=Findings)
 
@@ -43,12 +54,20 @@ class Retry:
 
 
 def make_plan(
-    store: Store, paths: Sequence[str | Path], retry: Retry, options: WalkOptions = EVERY_KIND
+    store: Store,
+    paths: Sequence[str | Path],
+    retry: Retry,
+    options: WalkOptions = EVERY_KIND,
+    *,
+    changes_only: bool = False,
 ) -> Plan:
-    """Return what to do for the files at and below `paths`."""
+    """Return what to do for the files at and below `paths`.
+
+    With `changes_only`, unchanged files are not held in memory.
+    """
     given = [absolute(path) for path in paths]
-    known = {k.document.path: k for path in given for k in store.known_below(path)}
-    plan = Plan()
+    known = {k.document.path: k for path in given for k in _known_at(store, path, options)}
+    plan = Plan(keeps_unchanged=not changes_only)
     renumbered: dict[int, set[int]] = {}
     for found in discover(given, plan.findings, options):
         old = known.pop(found.path, None)
@@ -61,13 +80,20 @@ def make_plan(
             plan.absent.append(old)
         except OSError as error:
             _keep(plan, path, f"cannot be read ({error.strerror or error})", old)
-    _sort_out_absent(plan, store.roots(), renumbered)
+    _sort_out_absent(plan, store.roots.paths(), renumbered)
     kept = {old.document.path for group in plan.away.values() for old in group}
     gone = {old.document.path for old in plan.absent} | kept
-    for path in plan.findings.missing:
+    for path in plan.findings.missing if not options.are_hints else ():
         if path not in gone and not any(p.startswith(path.rstrip(os.sep) + os.sep) for p in gone):
             plan.findings.rejected[path] = "there is no such file or folder"
     return plan
+
+
+def _known_at(store: Store, path: str, options: WalkOptions) -> list[Known]:
+    """Return the documents that a look at `path` may find gone."""
+    if options.is_deep or not os.path.isdir(path):  # noqa: PTH112
+        return store.known_below(path)
+    return store.known_in(path)
 
 
 def is_same(old: FileStamp, new: FileStamp, *, is_tailed: bool = False) -> bool:
@@ -100,7 +126,8 @@ def _compare(
         is_tailed = old.tail is not None
         is_known = is_same(old.stamp, found.stamp, is_tailed=is_tailed) and not is_noted
         if is_known and not must_retry(old, found.is_named, retry):
-            plan.unchanged.append(old)
+            if plan.keeps_unchanged or old.document.state in _FAILURES:
+                plan.unchanged.append(old)
             return
         if is_tailed:
             plan.logs.append(old)
@@ -112,7 +139,7 @@ def _sort_out_absent(plan: Plan, roots: Sequence[str], renumbered: dict[int, set
     absent, plan.absent = plan.absent, []
     for old in absent:
         path = old.document.path
-        hidden = next((f for f in plan.findings.unreadable if _is_below(path, f)), None)
+        hidden = next((f for f in plan.findings.unreadable if is_below(path, f)), None)
         if hidden is not None:
             _keep(plan, hidden, plan.findings.unreadable[hidden], old)
             continue
@@ -135,12 +162,8 @@ def _keep(plan: Plan, path: str, reason: str, old: Known) -> None:
 
 def _anchor(path: str, roots: Sequence[str]) -> str:
     """Return the folder whose presence proves that `path` is absent: its root, or its parent."""
-    above = [root for root in roots if root != path and _is_below(path, root)]
+    above = [root for root in roots if root != path and is_below(path, root)]
     return max(above, key=len) if above else os.path.dirname(path)  # noqa: PTH120
-
-
-def _is_below(path: str, folder: str) -> bool:
-    return path == folder or path.startswith(folder.rstrip(os.sep) + os.sep)
 
 
 def _nearest_folder(path: str) -> tuple[str, int]:

@@ -122,14 +122,14 @@ def test_a_deleted_file_is_removed(store, docs):
 
 def test_a_deleted_folder_below_a_root_is_removed(store, tmp_path):
     write(tmp_path / "root" / "sub" / "a.txt", "x")
-    store.add_root(str(tmp_path / "root"))
+    store.roots.add(str(tmp_path / "root"))
     run_sync(store, [tmp_path / "root"])
     shutil.rmtree(tmp_path / "root" / "sub")
     assert run_sync(store, [tmp_path / "root" / "sub"])["a.txt"].state is State.REMOVED
 
 
 def test_a_root_that_is_away_removes_nothing(store, docs, tmp_path):
-    store.add_root(str(docs))
+    store.roots.add(str(docs))
     run_sync(store, [docs])
     docs.rename(tmp_path / "elsewhere")
     (report,) = run_sync(store, [docs]).values()
@@ -140,7 +140,7 @@ def test_a_root_that_is_away_removes_nothing(store, docs, tmp_path):
 
 
 def test_an_empty_mount_point_removes_nothing(store, docs, monkeypatch):
-    store.add_root(str(docs))
+    store.roots.add(str(docs))
     run_sync(store, [docs])
     shutil.rmtree(docs)
     docs.mkdir()
@@ -153,7 +153,7 @@ def test_an_empty_mount_point_removes_nothing(store, docs, monkeypatch):
 
 
 def test_a_drive_that_got_another_number_still_loses_its_deleted_files(store, docs, monkeypatch):
-    store.add_root(str(docs))
+    store.roots.add(str(docs))
     run_sync(store, [docs])
     with store.db.write() as connection:
         connection.execute("UPDATE documents SET device = device + 7")

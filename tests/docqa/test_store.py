@@ -303,12 +303,12 @@ def test_allowed_vectors_of_a_scope(store):
 
 
 def test_roots_swallow_what_is_below_them(store):
-    store.add_root("/a/b")
-    store.add_root("/a/bc")
-    store.add_root("/a/b/c")
-    assert store.roots() == ["/a/b", "/a/bc"]
-    store.add_root("/a")
-    assert store.roots() == ["/a"]
+    store.roots.add("/a/b")
+    store.roots.add("/a/bc")
+    store.roots.add("/a/b/c")
+    assert store.roots.paths() == ["/a/b", "/a/bc"]
+    store.roots.add("/a")
+    assert store.roots.paths() == ["/a"]
 
 
 def test_strikes_are_counted_per_content_and_parser(store):
