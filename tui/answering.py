@@ -92,9 +92,9 @@ class Answering:
         for event in self._run.drain():
             turn.apply(event)
         status = app.status
+        if turn.prompt is not None:
+            status = status.with_prompt(turn.prompt)
         if turn.answer is not None:
             status = status.with_answer(turn.answer)
-        elif turn.prompt is not None:
-            status = status.with_prompt(turn.prompt)
         app.show_status(status)
         app.main.refresh_turn(turn)

@@ -126,6 +126,7 @@ class MainScreen(Screen[None]):
         for view in self.query(TurnView):
             if view.turn is turn:
                 view.show()
+                self.query_one(Transcript).follow()
 
     # What the user does
 

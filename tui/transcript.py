@@ -19,6 +19,7 @@ from tui.messages import PlaceChosen, TurnChosen
 from tui.plain import assembled, file_name, plain, plain_line, shortened
 from tui.turns import Phase, Place, Turn
 
+FOLLOW_ROWS = 6  # so near the end, the end is followed
 _MARKER = re.compile(r"\[(\d{1,4})\]")
 _KINDS = {
     AnswerKind.MODEL: "",
@@ -192,14 +193,19 @@ class Transcript(VerticalScroll, can_focus=True):
         """Show one more turn at the end."""
         view = TurnView(turn)
         self.mount(view)
-        self.anchor()
+        self.call_after_refresh(self.scroll_end, animate=False)
         return view
+
+    def follow(self) -> None:
+        """Keep the end in sight while an answer grows, unless the user scrolled up."""
+        if self.max_scroll_y - self.scroll_y <= FOLLOW_ROWS:
+            self.call_after_refresh(self.scroll_end, animate=False)
 
     def replace(self, turns: list[Turn]) -> None:
         """Show the turns of another session."""
         self.query(TurnView).remove()
         self.mount(*[TurnView(turn) for turn in turns])
-        self.anchor()
+        self.call_after_refresh(self.scroll_end, animate=False)
 
     def action_cite(self, number: int) -> None:
         """Open citation `number` of the last turn that has one."""
