@@ -15,7 +15,7 @@ import re
 import stat
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from docqa.ignore import Ignored, ignored_above, ignored_between, is_ignored_below
@@ -80,6 +80,10 @@ class WalkOptions:
     # them too, and a folder is looked at without those in it unless `is_deep`.
     are_hints: bool = False
     is_deep: bool = True
+
+    def shallow(self) -> WalkOptions:
+        """Return the same for folders without those in them."""
+        return replace(self, is_deep=False)
 
     def watched_above(self, path: str) -> WatchedFolder | None:
         """Return the nearest watched folder at or above `path`."""

@@ -52,6 +52,10 @@ class Settling(Protocol):
         """Whether a log's last line without a newline is taken for finished."""
         ...
 
+    def is_gone(self, path: str) -> bool:
+        """Whether a file that is not there is gone: it may have moved, or be about to come back."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class SyncOptions:
@@ -105,6 +109,8 @@ def sync(
     reports += _rejected(plan)
     for report in reports:
         yield FileDone(report)
+    if settling is not None:
+        plan.absent[:] = [old for old in plan.absent if settling.is_gone(old.document.path)]
     parts.words.follow(is_last=True)  # what a killed process left behind
     if parts.embedding is not None and parts.store.vectors.n_pending():
         parts.embedding.wake()

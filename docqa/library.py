@@ -20,21 +20,22 @@ from typing import TYPE_CHECKING
 
 from docqa import ingest
 from docqa.config import Config
-from docqa.discover import WalkOptions, absolute
+from docqa.discover import WalkOptions, absolute, is_below
 from docqa.embedding import Embedding
-from docqa.errors import FileError
+from docqa.errors import FileError, UsageError
 from docqa.events import SyncDone, SyncEvent
 from docqa.feed import WordFeed
 from docqa.index.dense import DenseIndex
 from docqa.index.lexical import LexicalIndex
 from docqa.paths import LibraryPaths
 from docqa.protocols import Embedder, ParseOptions
-from docqa.records import storable
+from docqa.records import WatchedFolder, storable
 from docqa.store import Store
 from docqa.types import Chunk, ChunkItem, FileReport, LogTail
 
 if TYPE_CHECKING:
     from docqa.parse.worker import ParseWorker
+    from docqa.watch import Pace
 
 CANCEL_POLL_S = 0.1
 
@@ -72,6 +73,7 @@ class Library:
         )
         self._embedder_lock = threading.Lock()
         self._embedder: Embedder | None = None
+        self._n_followed = 0  # vectors
 
     def __enter__(self) -> Library:
         return self
@@ -119,7 +121,7 @@ class Library:
         for path in given:
             if os.path.exists(path) and not path.startswith(inside):  # noqa: PTH110 (any bytes)
                 self.store.roots.add(path)
-        walk = WalkOptions(skip=(inside,))
+        walk = WalkOptions(skip=(inside,), watched=tuple(self.store.roots.watched()))
         options = ingest.SyncOptions(walk, retry_failures=password is not None)
         cancel = cancel or threading.Event()
         reader = WorkerReader(self._config, password, lambda: self._chunk_limits)
@@ -136,6 +138,64 @@ class Library:
                     self.dense.refresh()
                     self.dense.publish()  # so that the next process starts with it
                 yield event
+
+    def watch(
+        self, stop: threading.Event, paths: Sequence[Path] = (), *, pace: Pace | None = None
+    ) -> Iterator[SyncEvent]:
+        """Keep the library in step with watched folders until `stop` is set; see docqa.watch.
+
+        Without `paths` these are all that are remembered, whenever that changes. One thread of one
+        process is enough; more do no harm.
+        """
+        from docqa.settling import Settler
+        from docqa.watch import Watcher
+
+        chosen = frozenset(absolute(path) for path in paths)
+
+        def folders() -> list[WatchedFolder]:
+            watched = self.store.roots.watched()
+            return [folder for folder in watched if not chosen or folder.path in chosen]
+
+        settler = Settler()
+        reader = WorkerReader(self._config, None, lambda: self._chunk_limits)
+        with (
+            contextlib.closing(reader),
+            killed_on(stop, reader),
+            Embedding(self.store, lambda: self.embedder) as embedding,
+        ):
+            parts = ingest.Ingest(self.store, reader, self._words, embedding, stop)
+
+            def look(paths: Sequence[str], walk: WalkOptions) -> Iterator[SyncEvent]:
+                options = ingest.SyncOptions(walk, settling=settler, changes_only=True)
+                yield from ingest.sync(parts, paths, options)
+                self._follow_vectors(embedding)
+
+            skip = str(self.paths.root)
+            watcher = Watcher(look, folders, stop, settler, skip=skip, pace=pace)
+            yield from watcher.run()
+
+    def set_watched(
+        self, path: Path, is_on: bool, include: tuple[str, ...] = (), exclude: tuple[str, ...] = ()
+    ) -> None:
+        """Remember that a folder is to be watched, or not any more; raise UsageError."""
+        place = absolute(path)
+        if not is_on:
+            self.store.roots.unwatch(place)
+            return
+        if not os.path.exists(place):  # noqa: PTH110 (any bytes)
+            raise UsageError(f"{place}: there is no such file or folder to watch")
+        if is_below(place, str(self.paths.root)):
+            raise UsageError(f"{place}: is the library itself; it cannot be watched")
+        self.store.roots.watch(WatchedFolder(place, include, exclude))
+
+    def _follow_vectors(self, embedding: Embedding) -> None:
+        """Take in the vectors of a watcher that are done; save them when none is left to do."""
+        if embedding.n_done == self._n_followed:
+            return
+        self._n_followed = embedding.n_done
+        self.dense.refresh()
+        if embedding.wait(0):
+            self.dense.publish()
 
     def remove(self, paths: Sequence[Path]) -> tuple[FileReport, ...]:
         """Purge the documents at and below `paths` and everything derived; forget the roots."""

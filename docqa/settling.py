@@ -15,7 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from docqa.discover import Found
+from docqa.discover import Found, is_below
 from docqa.errors import FileError
 from docqa.parse import kind_of
 from docqa.types import Kind
@@ -26,6 +26,7 @@ OPEN_LIMIT_S = 60.0  # open for writing, but not written for so long: it is read
 LOG_EVERY_S = 1.0
 LINE_REST_S = 5.0  # after which a last line without a newline is taken for finished
 EMPTY_REST_S = 60.0  # an empty file is about to be written, or is empty for good
+GONE_S = 2.0  # a file that moved is found elsewhere by then, and its document goes with it
 MAX_SEEN = 100_000
 _PACKED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ")
 
@@ -41,10 +42,11 @@ class Settler:
 
     def __init__(self, *, stable_s: float = STABLE_S) -> None:
         self.due: dict[str, float] = {}  # path → monotonic time of the next look
-        self.trusts_clock = True  # of the drive being looked at
+        self.distrusted: set[str] = set()  # folders whose files carry another machine's times
         self._stable_s = stable_s
         self._seen: dict[str, _Seen] = {}
         self._read_at: dict[str, float] = {}  # logs that grow
+        self._gone: dict[str, tuple[float, float]] = {}  # seen missing: first and last
 
     def is_ready(self, found: Found) -> bool:
         """Whether to read the file now; if not, it is due later."""
@@ -63,6 +65,7 @@ class Settler:
             self.due[found.path] = now + wait_s
             return False
         self.due.pop(found.path, None)
+        self._gone.pop(found.path, None)
         self._seen.pop(found.path, None)
         return True
 
@@ -74,6 +77,19 @@ class Settler:
                 self.due.setdefault(path, time.monotonic() + LINE_REST_S + 0.1)
                 return False
         return True
+
+    def is_gone(self, path: str) -> bool:
+        """Whether a file has been away for long enough to be called gone; if not, it is due."""
+        now = time.monotonic()
+        since, last = self._gone.get(path, (now, now))
+        if now - last > 2 * GONE_S:
+            since = now  # it was back in between
+        if now - since >= GONE_S:
+            del self._gone[path]
+            return True
+        self._gone[path] = (since, now)
+        self.due[path] = since + GONE_S
+        return False
 
     def take_due(self) -> list[str]:
         """Return and forget the paths to look at now."""
@@ -100,7 +116,7 @@ class Settler:
         by_clock_s = time.time() - _last_write(found)
         if by_clock_s < 0:  # a clock that runs ahead says nothing
             return observed_s
-        if not self.trusts_clock and by_clock_s < AGREED_S:
+        if by_clock_s < AGREED_S and any(is_below(found.path, f) for f in self.distrusted):
             return observed_s
         return max(observed_s, by_clock_s)
 

@@ -36,6 +36,7 @@ from docqa.events import (
 from docqa.library import Library
 from docqa.passage import PassageView, read_passage
 from docqa.protocols import Engine, Reranker
+from docqa.records import WatchedFolder
 from docqa.retrieve import Retrieval, retrieve
 from docqa.scan_answer import answer_by_scan
 from docqa.types import (
@@ -122,6 +123,32 @@ class Workspace:
     def remove(self, paths: Sequence[Path]) -> tuple[FileReport, ...]:
         """Purge documents under `paths` and everything derived from them."""
         return self.library.remove(paths)
+
+    def watch(self, paths: Sequence[Path] = (), *, stop: threading.Event) -> Iterator[SyncEvent]:
+        """Keep the library in step with watched folders until `stop` is set; see `docqa.watch`.
+
+        Yields what changes, and FolderState where a folder is watched, polled or away. Without
+        `paths`, all folders that are remembered, also those that `set_watched` adds later.
+        """
+        yield from self.library.watch(stop, paths)
+
+    def watched(self) -> list[WatchedFolder]:
+        """Return the folders that are to be watched."""
+        return self.library.store.roots.watched()
+
+    def set_watched(
+        self,
+        path: Path,
+        is_on: bool = True,
+        *,
+        include: Sequence[str] = (),
+        exclude: Sequence[str] = (),
+    ) -> None:
+        """Remember that a folder is to be watched, and with which globs; or not any more.
+
+        A watcher that runs follows within a moment. Documents stay in the library either way.
+        """
+        self.library.set_watched(path, is_on, tuple(include), tuple(exclude))
 
     def roots(self) -> list[Path]:
         """Return the paths that were added: what `docqa sync` looks at."""

@@ -284,6 +284,15 @@ class _AnswerShower:
             self._has_progress = False
 
 
+def watch(arguments: argparse.Namespace) -> int:
+    """`docqa watch [PATH…]`."""
+    from docqa.cli.watching import run_watch
+
+    config = _config(arguments)
+    with _workspace(arguments) as workspace:
+        return run_watch(arguments, workspace, config)
+
+
 def doctor(arguments: argparse.Namespace) -> int:
     """`docqa doctor`."""
     from docqa.wiring import diagnose
@@ -368,6 +377,7 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "list": list_documents,
     "remove": remove,
     "sync": sync,
+    "watch": watch,
     "doctor": doctor,
     "models": models,
     "check": check,

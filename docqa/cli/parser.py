@@ -32,6 +32,7 @@ def build_parser() -> argparse.ArgumentParser:
     text = command("text", "print the extracted text of a document: what char_start counts in")
     text.add_argument("path", metavar="PATH", help="a document of the library")
     _parse_options(command("sync", "bring the library up to date with the files"))
+    _watch(command("watch", "keep the library in step with folders"))
     doctor = command("doctor", "show what works here, and every effective setting")
     doctor.add_argument("--model", metavar="GGUF|NAME", help="model to look at")
     command("models", "list the models that can be used")
@@ -80,6 +81,29 @@ def _scope_options(parser: argparse.ArgumentParser) -> None:
 def _add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("paths", metavar="PATH", nargs="+", help="file or folder")
     _parse_options(parser)
+
+
+def _watch(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "paths",
+        metavar="PATH",
+        nargs="*",
+        help="folders to watch, remembered with their globs; none: those that are remembered",
+    )
+    parser.add_argument(
+        "--include", metavar="GLOB", action="append", default=[], help="only such files"
+    )
+    parser.add_argument(
+        "--exclude", metavar="GLOB", action="append", default=[], help="no such files or folders"
+    )
+    todo = parser.add_mutually_exclusive_group()
+    todo.add_argument("--list", action="store_true", help="show the folders that are remembered")
+    todo.add_argument(
+        "--forget", action="store_true", help="watch PATH no more; its documents stay"
+    )
+    todo.add_argument(
+        "--install", action="store_true", help="watch in the background from login on"
+    )
 
 
 def _ask(parser: argparse.ArgumentParser) -> None:
