@@ -22,8 +22,8 @@ class QuestionLine(TextArea):
     """A text area that grows with its text and remembers what was asked."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("enter", "ask", "Ask", priority=True),
-        Binding("ctrl+j,alt+enter,shift+enter", "new_line", "New line", show=False, priority=True),
+        Binding("enter", "ask", "Ask"),
+        Binding("ctrl+j,alt+enter,shift+enter", "new_line", "New line", show=False),
         Binding("up", "older", "Earlier question", show=False),
         Binding("down", "newer", "Later question", show=False),
     ]
@@ -83,6 +83,19 @@ class QuestionLine(TextArea):
         self._at = at
         self.text = self._history[at] if at < len(self._history) else self._draft
         self.move_cursor(self.document.end)
+
+    async def _on_key(self, event: events.Key) -> None:
+        """Take Enter before the text area does, in the order of typing.
+
+        A priority binding would overtake the letters that were typed just before.
+        """
+        if event.key in ("enter", "ctrl+j", "alt+enter", "shift+enter"):
+            event.stop()
+            event.prevent_default()
+            if event.key == "enter":
+                self.action_ask()
+            else:
+                self.action_new_line()
 
     async def _on_paste(self, event: events.Paste) -> None:
         event.stop()

@@ -23,7 +23,7 @@ FOLLOW_ROWS = 6  # so near the end, the end is followed
 _MARKER = re.compile(r"\[(\d{1,4})\]")
 _KINDS = {
     AnswerKind.MODEL: "",
-    AnswerKind.QUOTE: "verbatim quote: the model's own words were not supported",
+    AnswerKind.QUOTE: "verbatim quote",
     AnswerKind.SCAN: "exact scan of the log lines, no model",
     AnswerKind.NOT_FOUND: "not found",
 }
