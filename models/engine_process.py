@@ -64,6 +64,10 @@ class EngineProcess:
                 connection.cancelled.add(message.id)
             elif isinstance(message, wire.AskStatus):  # answered while the model computes
                 connection.reply(self._status(message.id))
+            elif isinstance(message, wire.Render | wire.Tokenize) and self._model is not None:
+                # They only read the vocabulary. A template that never ends holds up its own
+                # caller, who kills the process, and nobody waits behind somebody's answer.
+                self._answer(connection, message)
             else:
                 self.jobs.put((connection, message))
         connection.is_open = False

@@ -12,12 +12,13 @@ import queue
 import threading
 from array import array
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
 from docqa import errors
 from docqa.config import ModelConfig
-from docqa.errors import DocqaError, EngineDied, ModelError
+from docqa.errors import EngineDied, ModelError
 from docqa.protocols import Piece, Prefill, Sampling, Stop
 from docqa.types import EngineInfo, Segment
 from models import wire
@@ -25,6 +26,7 @@ from models.catalog import choose_adapter, resolve
 from models.chat_template import Skeleton, segments
 from models.kv_quality import KvComparison
 from models.load_plan import Log, load_settings, quiet
+from models.mailboxes import Box, Mailboxes
 from models.model_file import ModelFile, read_model
 from models.private_host import PrivateProcess, Process
 from models.settings import LoadSettings
@@ -37,8 +39,25 @@ TEMPLATE_S = 5.0  # a chat template that takes longer is taken for one that neve
 Kind = TypeVar("Kind", bound=wire.Message)
 
 
+@dataclass(slots=True)
+class _Request:
+    """A request on its way."""
+
+    number: int
+    box: Box
+    process: Process
+    mail: Mailboxes
+    is_done: bool = False
+    is_cancelled: bool = False
+
+    def cancel(self) -> None:
+        self.is_cancelled = True
+        with contextlib.suppress(OSError, ValueError):
+            self.process.channel.send(wire.Cancel(self.number))
+
+
 class HostEngine:
-    """`docqa.protocols.Engine` over an engine process. For one thread at a time."""
+    """`docqa.protocols.Engine` over an engine process. Threads may share one; they take turns."""
 
     def __init__(
         self,
@@ -54,12 +73,10 @@ class HostEngine:
         self._tokenizer: BpeTokenizer | None = None
         self._asks_process = False  # for tokens
         self._skeletons: dict[tuple[str, ...], Skeleton] = {}
-        self._request = 0
-        self._lock = threading.RLock()
+        self._lock = threading.Lock()  # of the fields below, never held while a reply is awaited
         self._process: Process | None = None
+        self._mail: Mailboxes | None = None
         self._opened: wire.Opened | None = None
-        self._inbox: queue.SimpleQueue[wire.Message | None] = queue.SimpleQueue()
-        self._ended = threading.Event()
         self._is_closed = False
         self.kv_reason = ""  # why the last save_kv or load_kv returned 0
         self._launch()
@@ -124,34 +141,27 @@ class HostEngine:
         that is the cached one with its oldest turns cut out is not computed again (endless chats;
         `models.conversations` says what that costs); what was moved is `Stop.n_shifted`.
         """
-        with self._lock:
-            chosen = sampling or Sampling()
-            request = self._send(
-                lambda request: wire.Generate(
-                    request,
-                    array("i", tokens).tobytes(),
-                    max_tokens,
-                    chosen.temperature,
-                    chosen.top_p,
-                    chosen.seed,
-                    chosen.grammar,
-                    list(stop),
-                    may_shift,
-                )
+        chosen = sampling or Sampling()
+        request = self._send(
+            lambda number: wire.Generate(
+                number,
+                array("i", tokens).tobytes(),
+                max_tokens,
+                chosen.temperature,
+                chosen.top_p,
+                chosen.seed,
+                chosen.grammar,
+                list(stop),
+                may_shift,
             )
-            is_done = False
-            try:
-                for message in self._replies(request, cancel):
-                    is_done = isinstance(message, wire.Stopped)
-                    yield _event(message)
-                    if is_done:
-                        return
-            except DocqaError:
-                is_done = True
-                raise
-            finally:
-                if not is_done:
-                    self._abandon(request)
+        )
+        try:
+            for message in self._replies(request, cancel):
+                yield _event(message)
+                if isinstance(message, wire.Stopped):
+                    return
+        finally:
+            self._finish(request)
 
     def save_kv(self, path: Path, documents: Sequence[str] = ()) -> int:
         """Write the KV of the last prompt and its answer; return the number of its tokens.
@@ -215,117 +225,113 @@ class HostEngine:
         self._ready()
 
     def _launch(self) -> None:
+        """Start the process and ask it to load. The lock is held, but by the constructor."""
         if self._is_closed:
             raise EngineDied("the engine has been closed")
         self._opened = None
-        self._process = process = self._start()
-        inbox: queue.SimpleQueue[wire.Message | None] = queue.SimpleQueue()
-        self._inbox = inbox
-        self._ended = ended = threading.Event()
-        threading.Thread(target=_read, args=(process.channel, inbox, ended), daemon=True).start()
-        try:
-            process.channel.send(wire.Open(wire.VERSION, self.settings, self._uses_template))
-        except (OSError, ValueError):
-            raise self._died() from None
+        self._process = self._start()
+        self._mail = Mailboxes(self._process.channel)
+        with contextlib.suppress(OSError, ValueError):  # a dead process is noticed by its silence
+            self._process.channel.send(wire.Open(wire.VERSION, self.settings, self._uses_template))
 
     def _ready(self) -> wire.Opened:
-        """Return what the process said when the model was loaded; start it where it died."""
+        """Return what the process said when the model was loaded; start it where it ended."""
         with self._lock:
-            if self._process is not None and self._process.is_shared and self._ended.is_set():
-                self._log("the shared engine has ended, idle for long; it is started again")
-                self._drop()
+            process, mail = self._process, self._mail
+            is_over = process is not None and process.is_shared and mail and mail.has_ended
+            if is_over and self._opened is not None:
+                self._log("the shared engine had ended, idle for long; it is started again")
+                self._drop(process)
             if self._process is None:
                 self._launch()
             if self._opened is None:
-                message = self._inbox.get()
-                if message is None:
-                    raise self._died()
-                if isinstance(message, wire.Failed):
-                    self._drop()
-                    raise _error(message)
-                assert isinstance(message, wire.Opened)
-                self._log(f"loaded {self.model.path} ({message.description})")
-                self._opened = message
+                self._opened = self._wait_for_opened()
             return self._opened
 
-    def _died(self) -> EngineDied:
-        process, self._process = self._process, None
-        self._opened = None
+    def _wait_for_opened(self) -> wire.Opened:
+        process, mail = self._process, self._mail
+        assert process is not None and mail is not None
+        message = mail.opening()
+        if isinstance(message, wire.Opened):
+            self._log(f"loaded {self.model.path} ({message.description})")
+            return message
+        if isinstance(message, wire.Failed):
+            self._drop(process)
+            raise _error(message)
+        raise self._ended(process)
+
+    def _died(self, process: Process | None) -> EngineDied:
+        with self._lock:
+            return self._ended(process)
+
+    def _ended(self, process: Process | None) -> EngineDied:
+        """Return the error of a process that ended; whoever notices first lets go of it."""
         tail = process.tail() if process else "it was not running"
-        if process:
-            process.end()
+        self._drop(process)
         self._log(f"the engine ended: {tail}")
         return EngineDied(
             f"the engine that ran {self.model.path} ended ({tail}); the next question starts it "
             "again"
         )
 
-    def _drop(self) -> None:
-        process, self._process = self._process, None
-        self._opened = None
-        if process:
+    def _drop(self, process: Process | None) -> None:
+        if process is not None and self._process is process:
+            self._process, self._mail, self._opened = None, None, None
             process.end()
 
     # -- requests ---------------------------------------------------------------------------------
 
-    def _send(self, build: Callable[[int], wire.Message]) -> int:
+    def _send(self, build: Callable[[int], wire.Message]) -> _Request:
         self._ready()
-        assert self._process is not None
-        self._request += 1
+        with self._lock:
+            process, mail = self._process, self._mail
+        if process is None or mail is None:
+            raise self._died(process)
+        number, box = mail.open()
+        request = _Request(number, box, process, mail)
         try:
-            self._process.channel.send(build(self._request))
+            process.channel.send(build(number))
         except (OSError, ValueError):
-            raise self._died() from None
-        return self._request
+            raise self._died(process) from None
+        return request
 
     def _replies(
-        self, request: int, cancel: threading.Event | None = None
+        self, request: _Request, cancel: threading.Event | None = None
     ) -> Iterator[wire.Message]:
         """Yield the replies to a request; pass a cancel on when its event is set."""
-        is_cancelled = False
         while True:
-            if cancel is not None and not is_cancelled and cancel.is_set():
-                is_cancelled = True
-                self._cancel(request)
+            if cancel is not None and not request.is_cancelled and cancel.is_set():
+                request.cancel()
             try:
-                waits = cancel is not None and not is_cancelled
-                message = self._inbox.get(timeout=POLL_S if waits else None)
+                waits = cancel is not None and not request.is_cancelled
+                message = request.box.get(timeout=POLL_S if waits else None)
             except queue.Empty:
                 continue
             if message is None:
-                raise self._died()
-            if getattr(message, "id", request) != request:
-                continue  # of a request that was abandoned
+                request.is_done = True
+                raise self._died(request.process)
+            if isinstance(message, wire.Stopped | wire.Failed):
+                request.is_done = True
             if isinstance(message, wire.Failed):
                 raise _error(message)
             yield message
 
     def _ask(self, build: Callable[[int], wire.Message], kind: type[Kind]) -> Kind:
         """Send a request that has one reply, and return it."""
-        with self._lock:
-            request = self._send(build)
-            is_done = False
-            try:
-                for message in self._replies(request):
-                    is_done = True
-                    assert isinstance(message, kind), f"{message} is no {kind.__name__}"
-                    return message
-            except DocqaError:
-                is_done = True
-                raise
-            finally:
-                if not is_done:  # Ctrl-C
-                    self._abandon(request)
-        raise AssertionError("a reply ends the loop")
+        request = self._send(build)
+        try:
+            message = next(self._replies(request))
+            request.is_done = True
+            assert isinstance(message, kind), f"{message} is no {kind.__name__}"
+            return message
+        finally:
+            self._finish(request)
 
-    def _cancel(self, request: int) -> None:
-        if self._process is not None:
-            with contextlib.suppress(OSError, ValueError):
-                self._process.channel.send(wire.Cancel(request))
-
-    def _abandon(self, request: int) -> None:
-        """Cancel a request whose replies nobody waits for; they are skipped when they come."""
-        self._cancel(request)
+    def _finish(self, request: _Request) -> None:
+        """Forget a request; one whose replies nobody waits for any more is cancelled."""
+        if not request.is_done and not request.is_cancelled:
+            request.cancel()
+        request.mail.close(request.number)
 
     def _word_ids(self, words: Sequence[str]) -> list[list[int]]:
         ids = self.tokenize([Segment("", True), *(Segment(word, False) for word in words)])
@@ -343,38 +349,26 @@ class HostEngine:
 
     def _render(self, roles: tuple[str, ...]) -> Skeleton:
         """Have the process render the template; one that never ends costs the process."""
-        with self._lock:
-            self._ready()
-            watch = threading.Timer(TEMPLATE_S, self._kill_for_template)
-            watch.start()
-            try:
-                return self._ask(
-                    lambda request: wire.Render(request, list(roles)), wire.Rendered
-                ).skeleton
-            except EngineDied:
-                if self._uses_template:
-                    raise
-            finally:
-                watch.cancel()
+        self._ready()
+        process = self._process
+        watch = threading.Timer(TEMPLATE_S, self._kill_for_template, [process])
+        watch.start()
+        try:
+            return self._ask(
+                lambda number: wire.Render(number, list(roles)), wire.Rendered
+            ).skeleton
+        except EngineDied:
+            if self._uses_template:
+                raise
+        finally:
+            watch.cancel()
         self._log(f"{self.model.path}: its chat template does not end; the built-in one is used")
         return self._render(roles)
 
-    def _kill_for_template(self) -> None:
-        if self._process is not None:
+    def _kill_for_template(self, process: Process | None) -> None:
+        if process is not None:
             self._uses_template = False
-            self._process.kill()
-
-
-def _read(
-    channel: wire.Channel,
-    inbox: queue.SimpleQueue[wire.Message | None],
-    ended: threading.Event,
-) -> None:
-    """Move what the process says into the inbox; None is its end. Runs in a thread."""
-    for message in channel.messages():
-        inbox.put(message)
-    ended.set()
-    inbox.put(None)
+            process.kill()
 
 
 def _event(message: wire.Message) -> Prefill | Piece | Stop:

@@ -113,7 +113,7 @@ def test_every_family_asks_overflows_and_cancels(name: str, tiny_models: dict[st
             say(engine, tokens, 512)
         cancel = threading.Event()
         cancel.set()
-        assert say(engine, tokens + tokens, 8, cancel=cancel)[1].reason == "cancelled"
+        assert say(engine, tokens + tokens, 300, cancel=cancel)[1].reason == "cancelled"
         assert say(engine, tokens, 8)[0] == text
 
 
@@ -277,3 +277,44 @@ def test_the_caller_loads_no_llama_cpp() -> None:
         "import sys, models.host; sys.exit('llama_cpp' in sys.modules or 'jinja2' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=False).returncode == 0
+
+
+def test_threads_share_an_engine(tiny_models: dict[str, Path]) -> None:
+    """Also one that asks the process for tokens while another's answer is being written."""
+    with open_engine(config(tiny_models["mistral"], context_length=2048)) as engine:
+        expected = {n: say(engine, [n] * 30, 40)[0] for n in range(3, 9)}
+        found: dict[int, str] = {}
+
+        def ask(n: int) -> None:
+            found[n] = say(engine, [n] * 30, 40)[0]
+            assert engine.tokenize([Segment("what is the pump", False)])[0]
+
+        threads = [threading.Thread(target=ask, args=(n,)) for n in expected]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert found == expected
+
+
+def test_tokens_and_template_do_not_wait_for_an_answer(tiny_models: dict[str, Path]) -> None:
+    with open_engine(config(tiny_models["mistral"], context_length=4096)) as engine:
+        events = engine.generate([5] * 2000, max_tokens=2000)
+        for event in events:
+            if isinstance(event, Piece):
+                break
+        assert engine.tokenize([Segment("what is the pump", False)])[0]
+        assert engine.chat([("user", [Segment("x", False)])])
+        assert engine.info.context_length == 4096
+        rest = list(events)
+        assert isinstance(rest[-1], Stop)
+        assert len(rest) > 5
+
+
+def test_a_generation_may_be_left_in_another_thread(tiny: HostEngine) -> None:
+    events = tiny.generate([1] * 200, max_tokens=200)
+    next(events)
+    thread = threading.Thread(target=events.close)
+    thread.start()
+    thread.join()
+    assert say(tiny, [1, 2, 3], 4)[1].n_generated == 4
