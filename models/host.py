@@ -153,7 +153,8 @@ class HostEngine:
                 chosen.grammar,
                 list(stop),
                 may_shift,
-            )
+            ),
+            cancel,
         )
         try:
             for message in self._replies(request, cancel):
@@ -281,7 +282,9 @@ class HostEngine:
 
     # -- requests ---------------------------------------------------------------------------------
 
-    def _send(self, build: Callable[[int], wire.Message]) -> _Request:
+    def _send(
+        self, build: Callable[[int], wire.Message], cancel: threading.Event | None = None
+    ) -> _Request:
         self._ready()
         with self._lock:
             process, mail = self._process, self._mail
@@ -289,6 +292,8 @@ class HostEngine:
             raise self._died(process)
         number, box = mail.open()
         request = _Request(number, box, process, mail)
+        if cancel is not None and cancel.is_set():
+            request.cancel()  # ahead of the request, so that not a token is computed
         try:
             process.channel.send(build(number))
         except (OSError, ValueError):
