@@ -138,6 +138,7 @@ class Sampling:
     top_p: float = 1.0
     seed: int = 0
     grammar: str | None = None  # GBNF
+    json_schema: str | None = None  # instead of a grammar: the answer is JSON of this schema
 
 
 @dataclass(frozen=True, slots=True)

@@ -253,7 +253,13 @@ class _Model:
         self.n_parked_bytes = self.engine.n_parked_bytes
 
     def _generate(self, connection: Connection, message: wire.Generate) -> None:
-        sampling = Sampling(message.temperature, message.top_p, message.seed, message.grammar)
+        sampling = Sampling(
+            message.temperature,
+            message.top_p,
+            message.seed,
+            message.grammar,
+            message.json_schema,
+        )
         for event in self.engine.generate(
             array("i", message.tokens),
             max_tokens=message.max_tokens,

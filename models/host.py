@@ -151,6 +151,7 @@ class HostEngine:
                 chosen.top_p,
                 chosen.seed,
                 chosen.grammar,
+                chosen.json_schema,
                 list(stop),
                 may_shift,
             ),

@@ -18,6 +18,7 @@ import hmac
 import os
 import stat
 import tempfile
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -36,6 +37,8 @@ MAX_HEADER_BYTES = 1 << 26
 MAX_PAYLOAD_BYTES = 1 << 40
 SUFFIX = ".kv"
 KEY_BYTES = 32
+
+_SEEKING = threading.Lock()
 
 Payload = npt.NDArray[np.uint8]
 
@@ -109,7 +112,9 @@ def user_key(path: Path | None = None) -> bytes:
 def _open_own(path: Path) -> int:
     """Open a regular file that belongs to this user and that nobody else may write or read."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0))
+        descriptor = os.open(
+            path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+        )
     except OSError as error:
         raise KvRefused(f"{path}: cannot be read: {error.strerror}") from error
     found = os.fstat(descriptor)
@@ -274,11 +279,11 @@ def _short(value: object) -> str:
 def _read_header(path: Path, descriptor: int, key: bytes) -> tuple[KvHeader, int]:
     """Return the header and where the payload begins, the tag verified first."""
     size = os.fstat(descriptor).st_size
-    start = os.pread(descriptor, 16, 0)
+    start = _read_at(descriptor, 16, 0)
     n = int.from_bytes(start[8:], "little")
     if len(start) < 16 or start[:8] != MAGIC or n > min(MAX_HEADER_BYTES, size):
         raise KvRefused(f"{path.name}: is no saved KV of this version")
-    head = start + os.pread(descriptor, n + 32, 16)
+    head = start + _read_at(descriptor, n + 32, 16)
     if len(head) != 16 + n + 32 or not hmac.compare_digest(head[-32:], _tag(head[:-32], key)):
         raise KvRefused(f"{path.name}: is damaged, or was not written by this user's docqa")
     try:
@@ -286,7 +291,7 @@ def _read_header(path: Path, descriptor: int, key: bytes) -> tuple[KvHeader, int
     except msgspec.MsgspecError as error:  # of an older format, since the tag is ours
         raise KvRefused(f"{path.name}: is of another version: {error}") from error
     begin = len(head) + -len(head) % ALIGNMENT
-    padding = os.pread(descriptor, begin - len(head), len(head))
+    padding = _read_at(descriptor, begin - len(head), len(head))
     n_blocks = -(-header.n_bytes // BLOCK_BYTES)
     if (
         not 0 < header.n_bytes <= MAX_PAYLOAD_BYTES
@@ -308,7 +313,7 @@ def _read_payload(path: Path, descriptor: int, start: int, header: KvHeader, key
         block = whole[at : at + BLOCK_BYTES]
         filled = 0
         while filled < len(block):
-            n = os.preadv(descriptor, [block[filled:]], start + at + filled)
+            n = _read_into(descriptor, block[filled:], start + at + filled)
             if n == 0:
                 return False
             filled += n
@@ -320,6 +325,22 @@ def _read_payload(path: Path, descriptor: int, start: int, header: KvHeader, key
             if not is_whole:
                 raise KvRefused(f"{path.name}: block {index} is damaged")
     return payload
+
+
+def _read_at(descriptor: int, n: int, at: int) -> bytes:
+    buffer = bytearray(n)
+    return bytes(buffer[: _read_into(descriptor, memoryview(buffer), at)])
+
+
+def _read_into(descriptor: int, target: memoryview, at: int) -> int:
+    """Read into `target` from position `at`; return the bytes read, 0 at the end of the file."""
+    if hasattr(os, "preadv"):
+        return os.preadv(descriptor, [target], at)
+    with _SEEKING:  # Windows: no read at a position
+        os.lseek(descriptor, at, os.SEEK_SET)
+        found = os.read(descriptor, len(target))
+    target[: len(found)] = found
+    return len(found)
 
 
 # -- the folder -----------------------------------------------------------------------------------

@@ -17,6 +17,21 @@ from docqa.protocols import Sampling
 from models.llama_context import Floats, LlamaContext
 
 
+def grammar_of_schema(schema: str) -> str:
+    """Return the GBNF grammar of JSON of a schema.
+
+    Raises:
+        ModelRefused: no JSON, or a schema that says what a grammar cannot.
+    """
+    from llama_cpp.llama_grammar import json_schema_to_gbnf
+
+    try:
+        grammar: str = json_schema_to_gbnf(schema)
+    except Exception as error:  # the converter raises whatever a strange schema makes it
+        raise ModelRefused(f"the JSON schema cannot be used: {error}") from error
+    return grammar
+
+
 class Sampler:
     """Draws tokens for one generation. A context manager: C memory is freed at the end."""
 
@@ -29,9 +44,12 @@ class Sampler:
         self._sampling = sampling
         self._random = np.random.Generator(np.random.PCG64(sampling.seed))
         self._grammar: object = None
-        if sampling.grammar is not None:
+        grammar = sampling.grammar
+        if sampling.json_schema is not None:
+            grammar = grammar_of_schema(sampling.json_schema)
+        if grammar is not None:
             self._grammar = llama.llama_sampler_init_grammar(
-                context.vocab, sampling.grammar.encode(), b"root"
+                context.vocab, grammar.encode(), b"root"
             )
             if not self._grammar:
                 raise ModelRefused(f"the grammar is not valid GBNF: {context.log.tail(1)}")

@@ -16,7 +16,7 @@ from models.chat_template import Skeleton
 from models.kv_quality import KvComparison
 from models.settings import LoadSettings
 
-VERSION = 3
+VERSION = 4
 MAX_FRAME_BYTES = 1 << 28
 
 
@@ -64,6 +64,7 @@ class Generate(Message, frozen=True):
     top_p: float
     seed: int
     grammar: str | None
+    json_schema: str | None
     stop: list[str]
     may_shift: bool
 

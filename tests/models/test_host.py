@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import random
 import signal
@@ -318,3 +319,24 @@ def test_a_generation_may_be_left_in_another_thread(tiny: HostEngine) -> None:
     thread.start()
     thread.join()
     assert say(tiny, [1, 2, 3], 4)[1].n_generated == 4
+
+
+def test_json_of_a_schema(default_engine: HostEngine) -> None:
+    schema = {
+        "type": "object",
+        "properties": {
+            "city": {"type": "string", "maxLength": 20},
+            "is_capital": {"type": "boolean"},
+        },
+        "required": ["city", "is_capital"],
+        "additionalProperties": False,
+    }
+    sampling = Sampling(json_schema=json.dumps(schema))
+    tokens = prompt_of(default_engine, "What is the capital of France? Answer in JSON.")
+    text, stop = say(default_engine, tokens, 80, sampling=sampling)
+    answer = json.loads(text)
+    assert stop.reason == "end"
+    assert isinstance(answer["city"], str)
+    assert isinstance(answer["is_capital"], bool)
+    with pytest.raises(ModelRefused, match="JSON schema"):
+        say(default_engine, tokens, 8, sampling=Sampling(json_schema="{"))

@@ -241,3 +241,10 @@ def test_files_of_a_document_are_found_for_its_purge(saved: Path, tmp_path: Path
     broken.chmod(0o600)
     assert files_of_document(tmp_path, "e" * 64, KEY) == [broken, saved]
     assert read_header(other, KEY).documents == ("f" * 64,)
+
+
+def test_reading_where_the_system_cannot_read_at_a_position(
+    saved: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(os, "preadv")
+    assert np.array_equal(read_kv(saved, IDENTITY, KEY)[1], payload_of(50_000))
