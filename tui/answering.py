@@ -86,7 +86,7 @@ class Answering:
         self._app.main.refresh_turn(turn)
 
     def _take_events(self) -> None:
-        if self._run is None or self._turn is None:
+        if self._run is None or self._turn is None or not self._app.main.is_laid_out:
             return
         turn, app = self._turn, self._app
         for event in self._run.drain():

@@ -111,20 +111,22 @@ class DocqaApp(App[int]):
     def show_status(self, status: Status) -> None:
         """Keep and show another status."""
         self.status = status
-        if self.main.is_mounted:
+        if self.main.is_laid_out:
             self.main.show_status(status)
 
     # Threads
 
     @on(RunProgressed)
     def _on_run_progressed(self, message: RunProgressed) -> None:
-        self.answering.progressed(message.run)
-        self.indexing.progressed(message.run)
+        if self.main.is_laid_out:
+            self.answering.progressed(message.run)
+            self.indexing.progressed(message.run)
 
     @on(RunEnded)
     def _on_run_ended(self, message: RunEnded) -> None:
-        self.answering.ended(message.run)
-        self.indexing.ended(message.run)
+        if self.main.is_laid_out:
+            self.answering.ended(message.run)
+            self.indexing.ended(message.run)
 
     # Documents
 
@@ -142,6 +144,8 @@ class DocqaApp(App[int]):
     @on(DocumentsRead)
     def _show_documents(self, message: DocumentsRead) -> None:
         self.documents = message.documents
+        if not self.main.is_laid_out:
+            return
         self.main.show_documents(message.documents)
         if isinstance(self.screen, LibraryScreen):
             self.screen.show_documents(message.documents)

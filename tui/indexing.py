@@ -66,7 +66,7 @@ class Indexing:
             self._app.set_timer(FRAME_S, self._take_events)
 
     def _take_events(self) -> None:
-        if self._run is None:
+        if self._run is None or not self._app.main.is_laid_out:
             return
         n_done = self.state.n_done
         for event in self._run.drain():

@@ -80,6 +80,11 @@ class MainScreen(Screen[None]):
 
     # What the app tells
 
+    @property
+    def is_laid_out(self) -> bool:
+        """Whether the panes are there: not before the first paint, nor while the app closes."""
+        return bool(self.query(StatusLine)) and bool(self.query(Transcript))
+
     def show_documents(self, documents: list[Document]) -> None:
         """Show the documents of the library."""
         self.query_one(DocumentsPanel).show(documents)

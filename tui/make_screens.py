@@ -88,9 +88,11 @@ async def _walk(app: DocqaApp, folder: Path) -> None:
 def main(folder: Path) -> None:
     """Write the pictures into `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(prefix="docqa-screens-") as library:
-        with build(Config(library=LibraryConfig(Path(library)))) as workspace:
-            asyncio.run(_walk(DocqaApp(workspace), folder))
+    with (
+        TemporaryDirectory(prefix="docqa-screens-") as library,
+        build(Config(library=LibraryConfig(Path(library)))) as workspace,
+    ):
+        asyncio.run(_walk(DocqaApp(workspace), folder))
 
 
 if __name__ == "__main__":

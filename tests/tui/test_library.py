@@ -1,0 +1,168 @@
+"""The library screen, indexing in the background, and what is left after closing in the middle."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from docqa.types import State
+from tests.tui.conftest import LOG, MANUAL
+from tests.tui.waiting import until
+from tui.dialogs import AddScreen, path_completions
+from tui.library import LibraryScreen, folders_of, matches
+from tui.messages import PathsDropped
+from tui.question import QuestionLine, dropped_paths
+
+
+def shown_rows(app) -> list[str]:
+    table = app.screen.query_one("#library-table")
+    return [table.get_row_at(i)[2].plain for i in range(table.row_count)]
+
+
+async def test_documents_with_state_size_and_filter(filled):
+    async with filled.app().run_test(size=(160, 45)) as pilot:
+        await until(pilot, lambda: pilot.app.documents)
+        await pilot.press("f2")
+        await until(pilot, lambda: isinstance(pilot.app.screen, LibraryScreen))
+        assert shown_rows(pilot.app) == ["manual.md", "service.log"]
+        row = pilot.app.screen.query_one("#library-table").get_row_at(1)
+        assert [c.plain for c in row[1:5]] == [
+            "✓ indexed",
+            "service.log",
+            "600 lines",
+            row[4].plain,
+        ]
+        assert int(row[4].plain) > 0
+        await pilot.press("slash", *"serv")
+        assert shown_rows(pilot.app) == ["service.log"]
+        await pilot.press("escape")
+        assert pilot.app.screen.query_one("#library-table").has_focus
+
+
+async def test_a_broken_file_has_its_reason_and_what_to_do(stage):
+    bad = stage.folder / "broken.pdf"
+    bad.write_bytes(b"%PDF-1.7\nnothing")
+    async with stage.app(bad).run_test(size=(160, 45)) as pilot:
+        await until(pilot, lambda: pilot.app.documents, "the failed document")
+        await until(pilot, lambda: not pilot.app.indexing.state.is_running)
+        assert pilot.app.documents[0].state is State.FAILED
+        await pilot.press("f2")
+        await until(pilot, lambda: isinstance(pilot.app.screen, LibraryScreen))
+        await pilot.pause()
+        details = pilot.app.screen.query_one("#library-details").content.plain
+        assert "✗ failed" in details and pilot.app.documents[0].error in details
+        assert "→ Repair or replace the file" in details
+
+
+async def test_add_by_path_with_completion(stage):
+    path = stage.write("handbook.md", MANUAL)
+    async with stage.app().run_test(size=(160, 45)) as pilot:
+        await pilot.press("escape", "a")
+        await until(pilot, lambda: isinstance(pilot.app.screen, AddScreen))
+        box = pilot.app.screen.query_one("#path")
+        box.value = str(path.parent) + "/han"
+        box.cursor_position = len(box.value)
+        await pilot.press("tab")
+        assert box.value == str(path)
+        await pilot.press("enter")
+        await until(pilot, lambda: [d.path for d in pilot.app.documents] == [str(path)])
+        assert pilot.app.documents[0].state is State.INDEXED
+
+
+async def test_a_path_that_is_not_there_is_said(stage):
+    async with stage.app().run_test(size=(160, 45)) as pilot:
+        await pilot.press("escape", "a", *"/nowhere/x", "enter")
+        assert isinstance(pilot.app.screen, AddScreen)
+        assert "no such file" in pilot.app.screen.query_one("#completions").content.plain
+
+
+async def test_dropped_paths_are_added_and_other_text_is_pasted(stage):
+    path = stage.write("a b.md", MANUAL)
+    async with stage.app().run_test(size=(160, 45)) as pilot:
+        line = pilot.app.main.query_one(QuestionLine)
+        from textual import events
+
+        line.post_message(events.Paste(f"'{path}'"))
+        await until(pilot, lambda: [d.path for d in pilot.app.documents] == [str(path)])
+        line.post_message(events.Paste("why\x1b[31m so?\r\nreally"))
+        await until(pilot, lambda: line.text)
+        assert line.text == "why␛[31m so?\nreally"
+
+
+def test_paths_as_terminals_paste_them(tmp_path):
+    first, second = tmp_path / "one two.pdf", tmp_path / "three.log"
+    first.touch()
+    second.touch()
+    escaped = str(first).replace(" ", "\\ ")
+    assert dropped_paths(f"{escaped} {second}") == (first, second)
+    assert dropped_paths(f"'{first}'") == (first,)
+    assert dropped_paths(f"{first}\n{second}\n") == (first, second)
+    assert dropped_paths(f"file://{str(first).replace(' ', '%20')}") == (first,)
+    assert dropped_paths("/why is this slow?") == ()
+    assert dropped_paths(f"{second} and what else?") == ()
+    assert PathsDropped((first,)).paths == (first,)
+
+
+def test_completions_list_folders_with_a_slash(tmp_path):
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "some.txt").touch()
+    (tmp_path / ".hidden").touch()
+    assert path_completions(f"{tmp_path}/s") == [f"{tmp_path}/some.txt", f"{tmp_path}/sub/"]
+    assert path_completions(f"{tmp_path}/") == [f"{tmp_path}/some.txt", f"{tmp_path}/sub/"]
+    assert path_completions(f"{tmp_path}/.h") == [f"{tmp_path}/.hidden"]
+    assert path_completions("/no/such/folder/x") == []
+
+
+async def test_remove_asks_first_and_leaves_the_file(filled):
+    async with filled.app().run_test(size=(160, 45)) as pilot:
+        await until(pilot, lambda: len(pilot.app.documents) == 2)
+        path = Path(pilot.app.documents[0].path)
+        await pilot.press("f2")
+        await until(pilot, lambda: isinstance(pilot.app.screen, LibraryScreen))
+        await pilot.press("d", "n")
+        assert len(filled.workspace.documents()) == 2
+        await pilot.press("d", "y")
+        await until(pilot, lambda: len(pilot.app.documents) == 1, "one document left")
+        assert path.exists()
+
+
+async def test_closing_while_indexing_keeps_what_was_committed(stage):
+    paths = [stage.write(f"part{i:02}.md", MANUAL.replace("38", str(i))) for i in range(12)]
+    app = stage.app(*paths)
+    async with app.run_test(size=(160, 45)) as pilot:
+        await until(pilot, lambda: app.indexing.state.n_done >= 2, "two files")
+        await pilot.press("ctrl+q")
+    stage.workspace.close()
+    stage.workspace = stage.opened()
+    documents = stage.workspace.documents()
+    assert 2 <= len(documents) <= 12
+    assert all(d.state is State.INDEXED and d.n_chunks for d in documents)
+    async with stage.app().run_test(size=(160, 45)) as pilot:
+        await until(pilot, lambda: len(pilot.app.documents) == len(documents))
+
+
+async def test_stop_keeps_what_was_committed_and_says_so(stage):
+    paths = [stage.write(f"log{i:02}.log", LOG.replace("step", f"step {i}")) for i in range(12)]
+    async with stage.app(*paths).run_test(size=(160, 45)) as pilot:
+        app = pilot.app
+        await until(pilot, lambda: app.indexing.state.n_done >= 1)
+        app.indexing.stop()
+        assert app.status.activity == "stopping …"
+        await until(pilot, lambda: not app.indexing.state.is_running)
+        assert app.status.activity == ""
+        assert all(d.state is State.INDEXED for d in stage.workspace.documents())
+
+
+async def test_the_empty_library_greets_and_offers_the_samples(stage):
+    async with stage.app().run_test(size=(80, 24)) as pilot:
+        welcome = pilot.app.main.query_one("#welcome")
+        await until(pilot, lambda: welcome.content)
+        assert "Your library is empty" in welcome.content.plain
+        assert "sample documents" in welcome.content.plain
+
+
+def test_filter_words_and_folders(filled):
+    manual, log = filled.workspace.documents()
+    assert matches(manual, "MANUAL text") and not matches(log, "manual")
+    assert matches(log, "indexed log")
+    assert folders_of([manual, log]) == {os.path.dirname(manual.path): 2}  # noqa: PTH120
