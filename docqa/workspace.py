@@ -33,6 +33,7 @@ from docqa.events import (
     Retrieved,
     SyncEvent,
 )
+from docqa.followup import effective_query
 from docqa.library import Library
 from docqa.passage import PassageView, read_passage
 from docqa.protocols import Engine, Reranker
@@ -68,6 +69,7 @@ class AskOptions:
     since: float | None = None  # UTC seconds
     until: float | None = None
     levels: frozenset[str] | None = None
+    earlier: tuple[str, ...] = ()  # the questions before, oldest first: for follow-ups
 
 
 class Workspace:
@@ -275,20 +277,21 @@ class Workspace:
             yield Answered(scanned)
             return
         self.warm_up()
-        found = self._retrieve(question, scope)
-        yield Retrieved(question, found.candidates, found.retrieve_s, found.rerank_s)
+        query = effective_query(question, options.earlier)
+        found = self._retrieve(query, scope)
+        yield Retrieved(query, found.candidates, found.retrieve_s, found.rerank_s)
         usage = Usage(retrieve_s=found.retrieve_s, rerank_s=found.rerank_s)
         notes = (ONLY_PASSAGES,) if _WHOLE_DOCUMENT.search(question) else ()
         if not found.kept:
-            yield Answered(self._not_found(question, found, usage))
+            yield Answered(replace(self._not_found(question, found, usage), query=query))
             return
         prompt = pack.pack(
-            question, found.candidates, engine=self.engine, settings=self.config.answer
+            query, found.candidates, engine=self.engine, settings=self.config.answer
         )
         yield Packed(prompt)
         draft: Draft | None = None
         for event in generate_answer(
-            question,
+            query,
             prompt,
             self.engine,
             self.config.answer,
@@ -304,7 +307,7 @@ class Workspace:
         yield Answered(
             Answer(
                 question=question,
-                query=question,
+                query=query,
                 found=draft.kind is not AnswerKind.NOT_FOUND,
                 kind=draft.kind,
                 text=draft.text,
