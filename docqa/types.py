@@ -335,6 +335,8 @@ class EngineInfo:
     context_length: int
     kv_type_k: str
     kv_type_v: str
+    adapter: str | None = None
+    refusal_threshold: float | None = None  # of P(first token of prompts.NOT_FOUND), if trained for
 
 
 class AnswerKind(StrEnum):

@@ -15,6 +15,7 @@ from pathlib import Path
 import platformdirs
 
 from docqa.errors import ModelError, ModelNotFound, ModelRefused
+from docqa.prompts import PROMPT_VERSION
 from models.gguf import read_header
 from models.model_file import ModelFile, read_model
 
@@ -149,21 +150,40 @@ def _only_model_in(folder: Path) -> Path:
 
 @dataclass(frozen=True, slots=True)
 class Adapter:
-    """A LoRA that ships with docqa. It is used with the one base that it was trained on."""
+    """A LoRA. One of ours names the base and the prompt that it was trained for."""
 
     path: Path
-    base: str  # `model_fingerprint` of its base
+    architecture: str
+    base_sha256: str = ""
+    prompt_version: int = 0
+    refusal_threshold: float | None = None  # of P(first token of the refusal)
 
 
-def shipped_adapters() -> tuple[Adapter, ...]:
-    """Return the adapters in models/weights that name their base."""
-    found = []
-    for path in sorted((Path(__file__).parent / "weights").glob("*.gguf")):
-        header = read_header(path)
-        base = header.metadata.get("docqa.base")
-        if header.metadata.get("general.type") == "adapter" and isinstance(base, str):
-            found.append(Adapter(path, base))
-    return tuple(found)
+def read_adapter(path: Path) -> Adapter:
+    """Return what an adapter's header says.
+
+    Raises:
+        ModelNotFound, ModelRefused: missing, broken, or no adapter.
+    """
+    metadata = read_header(path).metadata
+    if metadata.get("general.type") != "adapter":
+        raise ModelRefused(f"{path}: is no adapter (LoRA) in GGUF")
+    base, version = metadata.get("docqa.base_sha256"), metadata.get("docqa.prompt_version")
+    threshold = metadata.get("docqa.refusal_threshold")
+    return Adapter(
+        path,
+        str(metadata.get("general.architecture")),
+        base if isinstance(base, str) else "",
+        version if isinstance(version, int) else 0,
+        threshold if isinstance(threshold, float) and 0.0 < threshold <= 1.0 else None,
+    )
+
+
+def shipped_adapters(folder: Path | None = None) -> tuple[Adapter, ...]:
+    """Return the adapters that ship with docqa: those in models/weights that name their base."""
+    folder = folder or Path(__file__).parent / "weights"
+    found = (read_adapter(path) for path in sorted(folder.glob("*.gguf")))
+    return tuple(adapter for adapter in found if adapter.base_sha256)
 
 
 @functools.cache
@@ -181,8 +201,10 @@ def model_fingerprint(model: ModelFile) -> str:
     return _fingerprint(model.path, identity(model.path))
 
 
-def choose_adapter(setting: str, model: ModelFile) -> Path | None:
+def choose_adapter(setting: str, model: ModelFile, folder: Path | None = None) -> Adapter | None:
     """Return the adapter for `[model] adapter`: `auto`, `none` or a GGUF file.
+
+    `auto` takes one of ours where this very file is its base and the prompt is of its version.
 
     Raises:
         ModelNotFound: no such file.
@@ -191,18 +213,15 @@ def choose_adapter(setting: str, model: ModelFile) -> Path | None:
     if setting == "none":
         return None
     if setting == "auto":
-        adapters = shipped_adapters()
+        adapters = [a for a in shipped_adapters(folder) if a.prompt_version == PROMPT_VERSION]
         if not adapters:
             return None
         fingerprint = model_fingerprint(model)
-        return next((a.path for a in adapters if a.base == fingerprint), None)
-    path = Path(setting).expanduser().absolute()
-    header = read_header(path)
-    if header.metadata.get("general.type") != "adapter":
-        raise ModelRefused(f"{path}: is no adapter (LoRA) in GGUF")
-    architecture = header.metadata.get("general.architecture")
-    if architecture != model.architecture:
+        return next((a for a in adapters if a.base_sha256 == fingerprint), None)
+    adapter = read_adapter(Path(setting).expanduser().absolute())
+    if adapter.architecture != model.architecture:
         raise ModelRefused(
-            f"{path}: an adapter for {architecture} models; {model.name} is {model.architecture}"
+            f"{adapter.path}: an adapter for {adapter.architecture} models; {model.name} is "
+            f"{model.architecture}"
         )
-    return path
+    return adapter

@@ -1,4 +1,8 @@
-"""The shared engine's process: `models.engine_process` behind a Unix socket."""
+"""The shared engine's process: `models.engine_process` behind a Unix socket.
+
+The socket is there before anything slow is imported: the caller that started us can connect and go
+on with its own work while we load.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +13,10 @@ import struct
 import sys
 import threading
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import TYPE_CHECKING, BinaryIO, cast
 
-from models import wire
-from models.engine_process import Connection, EngineProcess
+if TYPE_CHECKING:
+    from models.engine_process import Connection, EngineProcess
 
 
 def main() -> None:
@@ -24,6 +28,8 @@ def main() -> None:
     listener.bind(str(address))
     made = address.stat()
     listener.listen(16)
+    from models.engine_process import EngineProcess
+
     process = EngineProcess(ends_with_caller=False)
     threading.Thread(target=_accept, args=(listener, process), daemon=True).start()
     process.serve(idle_s)
@@ -47,6 +53,9 @@ def _accept(listener: socket.socket, process: EngineProcess) -> None:
         if not _is_own(caller):
             caller.close()
             continue
+        from models import wire
+        from models.engine_process import Connection
+
         reader = cast(BinaryIO, caller.makefile("rb"))
         writer = cast(BinaryIO, caller.makefile("wb"))
         connection = Connection(wire.Channel(reader, writer, wire.Request))

@@ -22,7 +22,7 @@ from docqa.errors import EngineDied, ModelError
 from docqa.protocols import Piece, Prefill, Sampling, Stop
 from docqa.types import EngineInfo, Segment
 from models import wire
-from models.catalog import choose_adapter, resolve
+from models.catalog import Adapter, choose_adapter, resolve
 from models.chat_template import Skeleton, segments
 from models.kv_quality import KvComparison
 from models.load_plan import Log, load_settings, quiet
@@ -65,9 +65,10 @@ class HostEngine:
         model: ModelFile,
         start: Callable[[], Process] = PrivateProcess,
         log: Log | None = None,
+        adapter: Adapter | None = None,
     ) -> None:
         """Start the process and have it load the model; does not wait for it."""
-        self.settings, self.model = settings, model
+        self.settings, self.model, self.adapter = settings, model, adapter
         self._start, self._log = start, log or quiet
         self._uses_template = True
         self._tokenizer: BpeTokenizer | None = None
@@ -92,6 +93,8 @@ class HostEngine:
             context_length=self._ready().context_length,
             kv_type_k=self.settings.kv_type_k,
             kv_type_v=self.settings.kv_type_v,
+            adapter=self.adapter.path.stem if self.adapter else None,
+            refusal_threshold=self.adapter.refusal_threshold if self.adapter else None,
         )
 
     def tokenize(self, segments: Sequence[Segment]) -> list[list[int]]:
@@ -406,7 +409,8 @@ def open_engine(config: ModelConfig, *, log: Log | None = None) -> HostEngine:
     """
     path = resolve(config.path)
     model = read_model(path)
-    settings = load_settings(config, model, choose_adapter(config.adapter, model), log or quiet)
+    adapter = choose_adapter(config.adapter, model)
+    settings = load_settings(config, model, adapter.path if adapter else None, log or quiet)
 
     def start() -> Process:
         shared = None
@@ -416,4 +420,4 @@ def open_engine(config: ModelConfig, *, log: Log | None = None) -> HostEngine:
             shared = shared_host.start(settings, config.keep_alive_s)
         return shared or PrivateProcess()
 
-    return HostEngine(settings, model, start, log)
+    return HostEngine(settings, model, start, log, adapter)
