@@ -19,7 +19,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from docqa.ignore import Ignored, ignored_above, ignored_between, is_ignored_below
-from docqa.parse import PARSERS, suffix_of
+from docqa.parse import PARSERS, suffix_of_name
 from docqa.records import FileStamp, WatchedFolder
 
 IGNORED_FOLDERS = frozenset(
@@ -165,7 +165,7 @@ def is_wanted_name(name: str) -> bool:
     """Whether a file of this name in a folder is looked at."""
     if name.startswith(".") or _TEMPORARY.search(name):
         return False
-    suffix = suffix_of(Path(_DATED.sub("", name)))
+    suffix = suffix_of_name(_DATED.sub("", name))
     return suffix in PARSERS or suffix in _OTHER_SUFFIXES
 
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 
 MAX_PATHS = 5_000  # of one folder, between two looks; beyond, all of it is looked at
 DEBOUNCE_MS = 200
-STEP_MS = 50
+STEP_MS = 100
 TIMEOUT_MS = 1_000
 
 _NETWORK = frozenset(

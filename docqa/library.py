@@ -140,7 +140,12 @@ class Library:
                 yield event
 
     def watch(
-        self, stop: threading.Event, paths: Sequence[Path] = (), *, pace: Pace | None = None
+        self,
+        stop: threading.Event,
+        paths: Sequence[Path] = (),
+        *,
+        pace: Pace | None = None,
+        with_vectors: bool = True,
     ) -> Iterator[SyncEvent]:
         """Keep the library in step with watched folders until `stop` is set; see docqa.watch.
 
@@ -163,11 +168,15 @@ class Library:
             killed_on(stop, reader),
             Embedding(self.store, lambda: self.embedder) as embedding,
         ):
-            parts = ingest.Ingest(self.store, reader, self._words, embedding, stop)
+            parts = ingest.Ingest(
+                self.store, reader, self._words, embedding if with_vectors else None, stop
+            )
 
             def look(paths: Sequence[str], walk: WalkOptions) -> Iterator[SyncEvent]:
                 options = ingest.SyncOptions(walk, settling=settler, changes_only=True)
                 yield from ingest.sync(parts, paths, options)
+                if settler.due:  # a file is about to come to rest
+                    reader.warm_up()
                 self._follow_vectors(embedding)
 
             skip = str(self.paths.root)
@@ -249,16 +258,23 @@ class WorkerReader:
 
     def _read(self, path: Path, tail: LogTail | None, whole_lines: bool) -> Iterator[ChunkItem]:
         from docqa.chunk import MAX_TOKENS, ChunkOptions
-        from docqa.parse.worker import ParseWorker
 
-        if self._worker is None:
-            self._worker = ParseWorker(self._config)
+        self.warm_up()
+        assert self._worker is not None
         tokenizer, max_tokens = self._limits()
         n_special = 2  # [CLS] and [SEP], which the counter leaves out
         title = storable(path.stem) or path.name
         chunking = ChunkOptions(title, tokenizer, min(MAX_TOKENS, max_tokens - n_special))
         options = replace(self._options, whole_lines=whole_lines)
         return self._worker.parse(path, options, chunking=chunking, tail=tail)
+
+    def warm_up(self) -> None:
+        """Start the process if it does not run."""
+        from docqa.parse.worker import ParseWorker
+
+        if self._worker is None:
+            self._worker = ParseWorker(self._config)
+        self._worker.start()
 
     def is_well(self) -> bool:
         """Whether the worker reads a harmless file."""

@@ -167,23 +167,28 @@ def scope_filter(scope: Scope, table: str = "c") -> tuple[str, list[object]]:
     return " AND ".join(conditions) or "1", values
 
 
+# Looked up, not parsed: a sweep reads 100,000 rows.
+_DOCUMENT_KINDS = {kind.value: kind for kind in Kind}
+_STATES = {state.value: state for state in State}
+
+
 def document_of(row: Row, n_pending: int = 0) -> Document:
     """Return the record of a row of DOCUMENT_COLUMNS."""
     return Document(
         doc_id=row[0],
         path=os.fsdecode(row[1]),
         sha256=row[2].hex() if row[2] else "",
-        kind=Kind(row[3]),
+        kind=_DOCUMENT_KINDS[row[3]],
         title=row[4],
         n_bytes=row[5],
         mtime_ns=row[6],
-        state=State(row[7]),
+        state=_STATES[row[7]],
         n_chunks=row[8],
         n_pages=row[9],
         n_lines=row[10],
         n_pending=n_pending,
         error=row[11],
-        warnings=tuple(json.loads(row[12])),
+        warnings=tuple(json.loads(row[12])) if row[12] != "[]" else (),
     )
 
 

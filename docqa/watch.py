@@ -39,7 +39,7 @@ class Pace:
     tick_s: float = 0.5
     sweep_s: float = 300.0
     poll_s: float = 10.0  # between sweeps where there are no events
-    sweep_share: float = 0.01  # of the time, at most
+    sweep_share: float = 0.006  # of the time, at most
     look_share: float = 0.1  # of the time that looks at one folder take, at most
     again_s: float = 1.5  # after which a new folder is looked at once more
     retry_s: float = 30.0  # after the library could not be written

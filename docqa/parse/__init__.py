@@ -81,10 +81,15 @@ _LOG_NAMES = frozenset({".log", ".out", ".err"})
 
 def suffix_of(path: Path) -> str:
     """Return the lower-case suffix without rotation and gzip: `app.log.2.gz` gives `.log`."""
-    name = path.name
+    return suffix_of_name(path.name)
+
+
+def suffix_of_name(name: str) -> str:
+    """Return the same for a file name alone; a walk asks it of every file."""
     while (shorter := _ROTATED.sub("", name)) != name and shorter.strip("."):
         name = shorter
-    return Path(name).suffix.lower()
+    stem, _, suffix = name.rpartition(".")
+    return f".{suffix.lower()}" if suffix and stem.strip(".") else ""
 
 
 def kind_of(path: Path) -> Kind:

@@ -78,6 +78,10 @@ class ParseWorker:
         """The process that is running, if one is."""
         return self._process.pid if self._process else None
 
+    def start(self) -> None:
+        """Start the process now, so that the first file does not wait for it."""
+        self._ready()
+
     def close(self) -> None:
         """End the process. The next `parse` starts a new one."""
         process, self._process = self._process, None

@@ -1,0 +1,235 @@
+"""What watching costs, and how soon a change is found. Times are of this machine and its load.
+
+    python -m docqa.bench.watch burst [--files 200000]    many files at once: memory, files missed
+    python -m docqa.bench.watch latency [--files 10000]   a file closed → its words searchable
+    python -m docqa.bench.watch idle [--files 100000]     share of a core while nothing happens
+    python -m docqa.bench.watch search [--files 10000]    p99 of searches, idle and while indexing
+
+Words only: vectors follow in their own time and cost what `docqa.bench.embed` says. In `search`,
+`docqa watch` runs as a process of its own, vectors and all, and this one asks.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import psutil
+
+from docqa.config import Config, LibraryConfig
+from docqa.discover import stamp
+from docqa.ingest import PARSER_VERSION
+from docqa.intake import Intake
+from docqa.library import Library
+from docqa.sweep import Retry, make_plan
+from docqa.types import BlockKind, Chunk, DocumentInfo, Kind, Locator, Span, State
+from docqa.wiring import build
+
+FILES = {"burst": 200_000, "latency": 10_000, "idle": 100_000, "search": 10_000}
+PER_FOLDER = 1_000
+WORDS = ("pump", "valve", "motor", "seal", "bearing", "filter", "tank", "pressure", "oil", "belt")
+IDLE_S = 60.0
+N_CHANGES = 30
+N_SEARCHES = 400
+
+
+def main() -> None:
+    """Run one measurement and print it."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("what", choices=sorted(FILES))
+    parser.add_argument("--files", type=int)
+    arguments = parser.parse_args()
+    n = arguments.files or FILES[arguments.what]
+    folder = Path(tempfile.mkdtemp(prefix="docqa-bench-"))
+    try:
+        with build(Config(library=LibraryConfig(folder / "library"))) as workspace:
+            (folder / "docs").mkdir()
+            _MEASUREMENTS[arguments.what](workspace.library, folder / "docs", n)
+    finally:
+        shutil.rmtree(folder)
+
+
+def burst(library: Library, docs: Path, n: int) -> None:
+    """Write `n` files from four threads into a watched folder."""
+    with _watching(library, docs):
+        began = time.perf_counter()
+        threads = [
+            threading.Thread(target=_write_files, args=(docs, range(k, n, 4))) for k in range(4)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        wrote_s = time.perf_counter() - began
+        peak = _until(lambda: library.store.count_chunks() >= n, n)
+        took_s = time.perf_counter() - began
+    found = {document.path for document in library.store.documents()}
+    missed = sum(str(path) not in found for path in docs.rglob("*.txt"))
+    print(f"{n} files written in {wrote_s:.0f} s, indexed {took_s:.0f} s after the first")
+    print(f"{n / took_s:.0f} files/s, {missed} missed, peak memory {peak / 1e6:.0f} MB")
+
+
+def latency(library: Library, docs: Path, n: int) -> None:
+    """Change files of a folder that holds `n`, and wait until the words are found."""
+    _fill(library, docs, n, per_folder=n)
+    waits = []
+    with _watching(library, docs):
+        _until(lambda: library.lexical.count() >= n, n)
+        time.sleep(3)
+        for i in range(N_CHANGES):
+            path = docs / "d0" / f"{i * (n // N_CHANGES)}.txt"
+            word = f"novelty{i}x"
+            path.write_text(f"Something of interest: {word}.\n")
+            began = time.perf_counter()
+            while not library.lexical.search(word, 1):
+                time.sleep(0.02)
+            waits.append(time.perf_counter() - began)
+            time.sleep(0.5)
+    print(f"{n} files in one folder, {N_CHANGES} changes: searchable after the file is closed")
+    print(f"p50 {statistics.median(waits):.2f} s, worst {max(waits):.2f} s (bar 2 s)")
+
+
+def idle(library: Library, docs: Path, n: int) -> None:
+    """Watch `n` unchanged files and do nothing."""
+    _fill(library, docs, n)
+    before = time.process_time()
+    plan = make_plan(library.store, [docs], Retry(PARSER_VERSION), changes_only=True)
+    sweep_s = time.process_time() - before
+    assert not plan.to_read
+    with _watching(library, docs):
+        time.sleep(10 + 5 * sweep_s)
+        before, wall = time.process_time(), time.perf_counter()
+        time.sleep(IDLE_S)
+        share = (time.process_time() - before) / (time.perf_counter() - wall)
+        memory = psutil.Process().memory_info().rss
+    print(f"{n} files, nothing changes: {100 * share:.2f} % of a core between sweeps")
+    print(f"a sweep: {sweep_s:.1f} s of a core; every 300 s that is {sweep_s / 3:.2f} %")
+    total = 100 * share + sweep_s / 3
+    print(f"together {total:.2f} % (bar 1 %), memory {memory / 1e6:.0f} MB")
+
+
+def search(library: Library, docs: Path, n: int) -> None:
+    """Time searches of another process, idle and while `n` files are indexed."""
+    _fill(library, docs, n)
+    print(f"{library.lexical.count()} chunks to search in")
+    quiet = _searches(library)
+    for k in range(n):
+        path = docs / f"new{k // PER_FOLDER}" / f"{k}.txt"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(_text(n + k))
+    with _watching_process(library, docs):
+        _until(lambda: library.store.count_chunks() > n + 50, n)
+        busy = _searches(library)
+        n_done = library.store.count_chunks() - n
+    print(f"{N_SEARCHES} searches; {n_done} of {n} files were indexed when they were done")
+    for name, times in (("idle", quiet), ("indexing", busy)):
+        print(f"{name:<9} p50 {times[0]:.1f} ms, p99 {times[1]:.1f} ms")
+    print(f"p99 {busy[1] / quiet[1]:.2f} x idle (bar 2)")
+
+
+_MEASUREMENTS: dict[str, Callable[[Library, Path, int], None]] = {
+    "burst": burst,
+    "latency": latency,
+    "idle": idle,
+    "search": search,
+}
+
+
+@contextmanager
+def _watching(library: Library, docs: Path) -> Iterator[None]:
+    """Watch a folder from a thread, words only."""
+    stop = threading.Event()
+    library.set_watched(docs, True)
+
+    def run() -> None:
+        for _ in library.watch(stop, [docs], with_vectors=False):
+            pass
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    try:
+        time.sleep(1)  # for the watches to be set
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
+@contextmanager
+def _watching_process(library: Library, docs: Path) -> Iterator[None]:
+    """Watch a folder as `docqa watch` does: a process of its own, at low priority."""
+    command = [sys.executable, "-m", "docqa", "watch", str(docs), "--quiet"]
+    command += ["--library", str(library.paths.root)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    try:
+        yield
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def _fill(library: Library, docs: Path, n: int, per_folder: int = PER_FOLDER) -> None:
+    """Write `n` old files and put them into the library without parsing them."""
+    for i in range(n):
+        path = docs / f"d{i // per_folder}" / f"{i}.txt"
+        path.parent.mkdir(exist_ok=True)
+        text = _text(i)
+        path.write_text(text)
+        os.utime(path, (1e9, 1e9))
+        seen = replace(stamp(str(path)), sha256=hashlib.sha256(text.encode()).digest())
+        span = Span(0, 0, len(text), Locator("line", 1, 1))
+        with library.store.lock.held(60), Intake(library.store, seen, PARSER_VERSION) as intake:
+            intake.add(Chunk(0, span, 0, text, text, BlockKind.PARAGRAPH))
+            intake.publish(DocumentInfo(Kind.TEXT, path.name, n_lines=1), State.INDEXED)
+
+
+def _write_files(docs: Path, numbers: range) -> None:
+    for i in numbers:
+        path = docs / f"d{i // PER_FOLDER}" / f"{i}.txt"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(_text(i))
+
+
+def _text(i: int) -> str:
+    """Return a text of its own for each number."""
+    words = [WORDS[i // len(WORDS) ** k % len(WORDS)] for k in range(4)]
+    return f"Note {i}: the {' '.join(words)} was looked at after {i % 97} hours.\n"
+
+
+def _until(is_so: Callable[[], bool], n: int) -> int:
+    """Wait; return the greatest memory of this process in the meantime, in bytes."""
+    process, peak = psutil.Process(), 0
+    deadline = time.monotonic() + 60 + n / 5
+    while not is_so() and time.monotonic() < deadline:
+        peak = max(peak, process.memory_info().rss)
+        time.sleep(0.2)
+    return peak
+
+
+def _searches(library: Library) -> tuple[float, float]:
+    """Return p50 and p99 of searches in milliseconds."""
+    times = []
+    for i in range(N_SEARCHES):
+        began = time.perf_counter()
+        hits = library.lexical.search(_text(i * 7), 20)
+        library.store.load([hit.chunk_id for hit in hits])
+        times.append(1000 * (time.perf_counter() - began))
+        time.sleep(0.02)
+    times.sort()
+    return statistics.median(times), times[int(0.99 * len(times))]
+
+
+if __name__ == "__main__":
+    main()
