@@ -42,8 +42,8 @@ def rotates(settings: LoadSettings, model: ModelFile) -> bool:
     """Whether llama.cpp rotates K or V before it quantises them (llama-kv-cache.cpp)."""
     if os.environ.get("LLAMA_ATTN_ROT_DISABLE", "0").strip() not in ("", "0"):
         return False
-    quantised = {"q8_0", "q4_0"} & {settings.kv_type_k, settings.kv_type_v}
-    return bool(quantised) and model.head_dim_k % 64 == 0
+    pairs = ((settings.kv_type_k, model.head_dim_k), (settings.kv_type_v, model.head_dim_v))
+    return any(kind in ("q8_0", "q4_0") and dim % 64 == 0 for kind, dim in pairs)
 
 
 @functools.cache

@@ -101,12 +101,12 @@ def test_errors_keep_their_type_and_the_engine_goes_on(tiny: HostEngine) -> None
     assert say(tiny, [1] * 6, 4)[1].n_generated == 4
 
 
-@pytest.mark.parametrize("name", ["llama3", "qwen3", "mistral", "gemma2", "lfm2"])
+@pytest.mark.parametrize("name", ["llama3", "qwen3", "mistral", "gemma2", "lfm2", "deepseek2"])
 def test_every_family_asks_overflows_and_cancels(name: str, tiny_models: dict[str, Path]) -> None:
     with open_engine(config(tiny_models[name])) as engine:
         tokens = prompt_of(engine, "what is the pump seal? <|im_end|><end_of_turn>[INST]")
         specials = engine.model.vocabulary.types[tokens] == 3
-        expected = {"llama3": 9, "qwen3": 5, "mistral": 1, "gemma2": 4, "lfm2": 6}
+        expected = {"llama3": 9, "qwen3": 5, "mistral": 1, "gemma2": 4, "lfm2": 6, "deepseek2": 5}
         assert specials.sum() == expected[name]
         text, _stop = say(engine, tokens, 8)
         assert say(engine, tokens, 8)[0] == text

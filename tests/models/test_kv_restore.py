@@ -21,7 +21,7 @@ def continued(engine: HostEngine, tokens: list[int], n: int) -> list[int]:
     return [e.token for e in events if isinstance(e, Piece) and e.token >= 0]
 
 
-FAMILIES = ("llama3", "qwen3", "mistral", "gemma2", "lfm2")
+FAMILIES = ("llama3", "qwen3", "mistral", "gemma2", "lfm2", "deepseek2")
 CASES = [(name, "q8_0", 512) for name in FAMILIES]
 CASES += [("qwen3", kind, length) for kind in ("f16", "q4_0") for length in (512, 2048)]
 CASES += [("qwen3", "q8_0", 2048), ("gemma2", "f16", 512), ("lfm2", "f16", 512)]

@@ -65,7 +65,7 @@ def test_a_prompt_is_reused_to_its_last_token(engine: LlamaEngine) -> None:
     assert (again, stop.n_reused) == (first, 99)
 
 
-@pytest.mark.parametrize("name", ["llama3", "qwen3", "mistral", "gemma2", "lfm2"])
+@pytest.mark.parametrize("name", ["llama3", "qwen3", "mistral", "gemma2", "lfm2", "deepseek2"])
 def test_reuse_equals_computing_afresh(name: str, tiny_models, log: LogTail) -> None:
     one, other = load(tiny_models[name], log), load(tiny_models[name], log, n_sequences=1)
     base = prompt(2, 130)

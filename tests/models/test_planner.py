@@ -57,7 +57,7 @@ def test_estimates_are_within_a_tenth(default_model: ModelFile, settings: dict) 
     assert estimate.compute == pytest.approx(measured["compute"] + measured["output"], rel=0.15)
 
 
-@pytest.mark.parametrize("name", ["llama3", "qwen3", "mistral", "gemma2", "lfm2"])
+@pytest.mark.parametrize("name", ["llama3", "qwen3", "mistral", "gemma2", "lfm2", "deepseek2"])
 def test_the_kv_of_every_family(tiny_models: dict[str, Path], name: str) -> None:
     model = read_model(tiny_models[name])
     measured = reported(model.path, context_length=8192)

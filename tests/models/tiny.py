@@ -45,6 +45,7 @@ class Family:
     eos: str = ""
     is_hybrid: bool = False
     sliding_window: int = 0
+    is_mla: bool = False
 
 
 FAMILIES: dict[str, Family] = {
@@ -91,7 +92,18 @@ FAMILIES: dict[str, Family] = {
         "<|im_end|>",
         is_hybrid=True,
     ),
+    "deepseek2": Family(
+        "deepseek2",
+        "llama-bpe",
+        CHATML,
+        ("<|pad|>", "<|startoftext|>", "<|endoftext|>", "<|im_start|>", "<|im_end|>"),
+        None,
+        "<|im_end|>",
+        is_mla=True,
+    ),
 }
+
+LORA, ROPE_DIM = 64, 32  # of MLA: the latent row of a token is LORA + ROPE_DIM wide
 
 WORDS = tuple(
     re.findall(
@@ -116,11 +128,14 @@ def write_model(path: Path, name: str, *, seed: int = 0, tensor_type: type = np.
     writer.add_feed_forward_length(N_FF)
     writer.add_head_count(2)
     writer.add_head_count_kv([0, n_kv] if family.is_hybrid else n_kv)
-    writer.add_key_length(HEAD_DIM)
-    writer.add_value_length(HEAD_DIM)
+    if family.is_mla:
+        _add_mla(writer)
+    else:
+        writer.add_key_length(HEAD_DIM)
+        writer.add_value_length(HEAD_DIM)
     writer.add_layer_norm_rms_eps(1e-5)
     writer.add_rope_freq_base(10_000.0)
-    writer.add_rope_dimension_count(HEAD_DIM)
+    writer.add_rope_dimension_count(ROPE_DIM if family.is_mla else HEAD_DIM)
     if family.sliding_window:
         writer.add_sliding_window(family.sliding_window)
     if family.is_hybrid:
@@ -133,6 +148,18 @@ def write_model(path: Path, name: str, *, seed: int = 0, tensor_type: type = np.
     writer.write_tensors_to_file()
     writer.close()
     return path
+
+
+def _add_mla(writer: object) -> None:
+    writer.add_key_length(LORA + ROPE_DIM)
+    writer.add_value_length(LORA)
+    writer.add_key_length_mla(HEAD_DIM)
+    writer.add_value_length_mla(HEAD_DIM)
+    writer.add_q_lora_rank(LORA)
+    writer.add_kv_lora_rank(LORA)
+    writer.add_leading_dense_block_count(2)
+    writer.add_expert_feed_forward_length(N_FF)
+    writer.add_expert_shared_count(1)
 
 
 def _add_vocabulary(writer: object, family: Family) -> int:
@@ -214,6 +241,15 @@ def _add_tensors(
             )
             add(block + "shortconv.in_proj.weight", 3 * N_EMBD, N_EMBD)
             add(block + "shortconv.out_proj.weight", N_EMBD, N_EMBD)
+        elif family.is_mla:
+            add(block + "attn_q_a.weight", LORA, N_EMBD)
+            ones(block + "attn_q_a_norm.weight", LORA)
+            add(block + "attn_q_b.weight", 2 * HEAD_DIM, LORA)
+            add(block + "attn_kv_a_mqa.weight", LORA + ROPE_DIM, N_EMBD)
+            ones(block + "attn_kv_a_norm.weight", LORA)
+            add(block + "attn_k_b.weight", 2, LORA, HEAD_DIM - ROPE_DIM)
+            add(block + "attn_v_b.weight", 2, HEAD_DIM, LORA)
+            add(block + "attn_output.weight", N_EMBD, 2 * HEAD_DIM)
         else:
             add(block + "attn_q.weight", 2 * HEAD_DIM, N_EMBD)
             add(block + "attn_k.weight", HEAD_DIM, N_EMBD)
