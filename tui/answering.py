@@ -38,7 +38,8 @@ class Answering:
         app = self._app
         marked = app.main.marked_documents()
         turn = Turn(question, scope=tuple(file_name(d.path) for d in marked))
-        options = AskOptions(paths=tuple(Path(d.path) for d in marked))
+        earlier = tuple(t.question for t in app.main.turns if t.answer is not None)
+        options = AskOptions(paths=tuple(Path(d.path) for d in marked), earlier=earlier)
 
         def events(cancel: threading.Event) -> Iterator[AskEvent]:
             with self.lock:

@@ -6,6 +6,8 @@ share. Threads post messages; only handlers touch widgets.
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -204,6 +206,7 @@ class DocqaApp(App[int]):
     def _on_model_loaded(self, message: ModelLoaded) -> None:
         self.main.show_banner("")
         self.show_status(replace(self.status, engine=message.info))
+        gc.freeze()  # what is loaded stays: a full collection would be a pause of 0.2 s
 
     @on(ModelFailed)
     def _on_model_failed(self, message: ModelFailed) -> None:
@@ -239,10 +242,11 @@ class DocqaApp(App[int]):
         self.indexing.cancel()
         self.exit(0)
 
-    def on_unmount(self) -> None:
+    async def on_unmount(self) -> None:
         """End what runs, however the app ends."""
         self.answering.cancel()
         self.indexing.cancel()
+        await asyncio.to_thread(self.indexing.wait)
         self.renderer.close()
 
     def action_reload_model(self) -> None:

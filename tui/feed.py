@@ -8,6 +8,8 @@ frame later, so a fast model costs one repaint a frame and not one a token.
 from __future__ import annotations
 
 import contextlib
+import os
+import sys
 import threading
 import traceback
 from collections import deque
@@ -58,6 +60,23 @@ class EventRun(Generic[E]):
         self.error: str | None = None
         self.detail: str | None = None
         self.is_model_error = False
+
+    def start(self, name: str, niceness: int = 0) -> threading.Thread:
+        """Run in a thread of its own; `niceness` above 0 lets the screen go first (Linux).
+
+        Threads and processes that it starts inherit the niceness: those of the embedder and the
+        parse worker.
+        """
+
+        def run() -> None:
+            if niceness and sys.platform == "linux":
+                with contextlib.suppress(OSError):
+                    os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), niceness)
+            self.run()
+
+        thread = threading.Thread(target=run, name=name)
+        thread.start()
+        return thread
 
     def run(self) -> None:
         """Run to the end; called in a worker thread."""

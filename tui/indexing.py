@@ -17,6 +17,8 @@ from tui.sync_state import SyncState
 if TYPE_CHECKING:
     from tui.app import DocqaApp
 
+NICENESS = 5  # so that a key is painted while every core computes vectors
+
 
 class Indexing:
     """What is being indexed and what waits. Used on the UI's thread."""
@@ -24,6 +26,7 @@ class Indexing:
     def __init__(self, app: DocqaApp) -> None:
         self._app = app
         self._run: EventRun[SyncEvent] | None = None
+        self._thread: threading.Thread | None = None
         self._waiting: list[Path] = []
         self.state = SyncState()
 
@@ -44,7 +47,7 @@ class Indexing:
 
         self.state = SyncState(is_running=True)
         self._run = EventRun(self._app, events)
-        self._app.run_worker(self._run.run, thread=True, group="sync", exit_on_error=False)
+        self._thread = self._run.start("indexing", NICENESS)
         self._show()
 
     def cancel(self) -> None:
@@ -52,6 +55,11 @@ class Indexing:
         self._waiting = []
         if self._run is not None:
             self._run.cancel.set()
+
+    def wait(self) -> None:
+        """Return when nothing is being indexed any more; called after `cancel`."""
+        if self._thread is not None:
+            self._thread.join()
 
     def stop(self) -> None:
         """Stop; what was committed stays."""

@@ -105,6 +105,8 @@ class TurnView(Vertical):
 
     def show(self) -> None:
         """Bring the widgets up to the state of the turn."""
+        if not self.query(".citations"):
+            return  # not laid out yet: `on_mount` shows what is known by then
         turn = self.turn
         self._put("searched", _searched(turn))
         self._put("answer", linked(turn.text, {p.marker for p in turn.places}))

@@ -1,0 +1,118 @@
+"""The real app in tmux with the real default model: keys are sent, the screen is read."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.tui.conftest import MANUAL
+
+ROOT = Path(__file__).parents[2]
+SAMPLES = ROOT / "sample_docs"
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(600),
+    pytest.mark.skipif(shutil.which("tmux") is None, reason="tmux is not installed"),
+]
+
+
+class Tmux:
+    """One session of a tmux server of its own."""
+
+    def __init__(self, folder: Path, size: tuple[int, int] = (130, 40)) -> None:
+        self._socket = str(folder / "tmux.sock")
+        self._folder = folder
+        self._size = size
+
+    def _tmux(self, *arguments: str) -> str:
+        command = ["tmux", "-f", "/dev/null", "-S", self._socket, *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        return done.stdout
+
+    def start(self, *arguments: str) -> None:
+        environment = [
+            f"DOCQA_LIBRARY={self._folder / 'library'}",
+            f"XDG_CONFIG_HOME={self._folder / 'config'}",
+            f"XDG_RUNTIME_DIR={self._folder}",
+        ]
+        command = ["env", *environment, sys.executable, "-m", "docqa", "tui", *arguments]
+        shell = f"cd {shlex.quote(str(ROOT))}; {shlex.join(command)}; echo code=$?; sleep 600"
+        columns, rows = map(str, self._size)
+        self._tmux("new-session", "-d", "-x", columns, "-y", rows, shell)
+
+    def send(self, *keys: str) -> None:
+        self._tmux("send-keys", *keys)
+
+    def type(self, text: str) -> None:
+        self._tmux("send-keys", "-l", text)
+
+    def screen(self) -> str:
+        return self._tmux("capture-pane", "-p")
+
+    def wait(self, *texts: str, timeout_s: float = 180) -> str:
+        deadline = time.monotonic() + timeout_s
+        while time.monotonic() < deadline:
+            screen = self.screen()
+            if all(text in screen for text in texts):
+                return screen
+            time.sleep(0.1)
+        raise AssertionError(f"never on the screen: {texts}\n{self.screen()}")
+
+    def close(self) -> None:
+        self._tmux("kill-server")
+
+
+@pytest.fixture
+def tmux(tmp_path):
+    # A socket's path may have 107 characters; pytest's folders are longer.
+    short = Path(os.environ.get("TMPDIR", "/tmp")) / f"docqa-tmux-{os.getpid()}"
+    short.mkdir(mode=0o700)
+    made = Tmux(short)
+    yield made
+    made.close()
+    shutil.rmtree(short, ignore_errors=True)
+
+
+def test_add_ask_open_stop_and_come_back(tmux):
+    tmux.start()
+    tmux.wait("Your library is empty")
+    tmux.send("Escape")
+    tmux.send("a")
+    tmux.wait("Add a file or folder")
+    tmux.type(str(SAMPLES / "pump_manual.pdf"))
+    tmux.send("Enter")
+    tmux.wait("1 documents", "Ask a question")
+    tmux.send("i")
+    tmux.type("What is the tightening torque of the casing cover bolts?")
+    tmux.send("Enter")
+    tmux.wait("[1] pump_manual.pdf", "38 Nm")
+    tmux.send("Escape")
+    tmux.send("1")
+    tmux.wait("page 20", "Tightening torques", "▶")
+    tmux.send("i")
+    tmux.type("How are the bearings of the larger pump lubricated and how often?")
+    tmux.send("Enter")
+    tmux.wait("❯ How are the bearings")
+    tmux.send("Escape")
+    begun = time.monotonic()
+    tmux.wait("stopped", timeout_s=10)
+    assert time.monotonic() - begun < 10
+    tmux.send("C-q")
+    tmux.wait("code=0", timeout_s=30)
+
+
+def test_it_closes_cleanly_while_it_indexes(tmux, tmp_path):
+    for number in range(40):
+        (tmp_path / f"part{number}.md").write_text(MANUAL * 20 + str(number))
+    tmux.start(str(tmp_path))
+    tmux.wait("indexing")
+    tmux.send("C-q")
+    screen = tmux.wait("code=0", timeout_s=60)
+    assert "Traceback" not in screen

@@ -1,0 +1,206 @@
+"""Measures key to paint in a real terminal: `python -m tui.bench_keys [--pages N] [--keys N]`.
+
+The app runs in a pseudo-terminal of its own. A key is written to it, and the clock stops when its
+effect has been painted: a letter of the question line, or the line that a scroll brings into sight.
+
+    typing          nothing else going on
+    typing, loaded  while it indexes a PDF of N pages and answers with the default model
+    log             a page down in a log of 200,000 lines
+    book            a page down in the extracted text of 2,000 pages
+
+Printed: p50, p99 and the largest, in milliseconds, and the memory of the app's process. On a
+machine that is busy with other things the figures are of that machine's queue: compare the rows.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import gc
+import os
+import pty
+import select
+import statistics
+import struct
+import subprocess
+import sys
+import termios
+import time
+from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+ROWS, COLUMNS = 40, 160
+GAP_S = 0.12  # between keys: a fast typist
+LETTERS = [chr(code) for code in range(0x16A0, 0x16EB)]  # runes: nothing else paints them
+N_LOG_LINES, N_BOOK_PAGES = 200_000, 2_000
+PHASES = ("typing", "loaded", "log", "book")
+READY = "bench-ready"
+
+
+class Terminal:
+    """A child in a pseudo-terminal; remembers what it painted."""
+
+    def __init__(self, arguments: list[str]) -> None:
+        self._master, slave = pty.openpty()
+        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", ROWS, COLUMNS, 0, 0))
+        environment = {**os.environ, "TERM": "xterm-256color"}
+        self.process = subprocess.Popen(
+            arguments, stdin=slave, stdout=slave, stderr=slave, env=environment
+        )
+        os.close(slave)
+
+    def write(self, text: str) -> None:
+        """Send keys."""
+        os.write(self._master, text.encode())
+
+    def wait_for(self, is_there: Callable[[bytes], bool], timeout_s: float) -> float | None:
+        """Return the seconds until what was painted since now satisfies; None: never."""
+        begun = time.perf_counter()
+        seen = b""
+        while (left := timeout_s - (time.perf_counter() - begun)) > 0:
+            if select.select([self._master], [], [], left)[0]:
+                seen = seen[-4096:] + self._read(seen)
+                if is_there(seen):
+                    return time.perf_counter() - begun
+        return None
+
+    def _read(self, seen: bytes) -> bytes:
+        try:
+            return os.read(self._master, 65_536)
+        except OSError as error:  # the child has gone
+            raise ChildProcessError(f"the app ended: {seen.decode(errors='replace')}") from error
+
+    def drain(self, for_s: float) -> None:
+        """Read away what is painted during `for_s`."""
+        self.wait_for(lambda _: False, for_s)
+
+    def close(self) -> None:
+        """End the child."""
+        self.process.kill()
+        self.process.wait()
+        os.close(self._master)
+
+
+def measure(phase: str, n_keys: int, n_pages: int, folder: Path) -> tuple[list[float], float]:
+    """Return the seconds of each key, and the child's resident bytes at the end."""
+    import psutil
+
+    arguments = [sys.executable, "-m", "tui.bench_keys", "--child", phase, "--folder", str(folder)]
+    terminal = Terminal([*arguments, "--pages", str(n_pages)])
+    try:
+        if terminal.wait_for(lambda seen: READY.encode() in seen, 180) is None:
+            raise TimeoutError(f"{phase}: the app did not start")
+        terminal.drain(2)
+        found = []
+        for number in range(n_keys):
+            taken = _one_key(terminal, phase, number)
+            if taken is None:
+                raise TimeoutError(f"{phase}: key {number} was never painted")
+            found.append(taken)
+            terminal.drain(GAP_S)
+        return found, psutil.Process(terminal.process.pid).memory_info().rss
+    finally:
+        terminal.close()
+
+
+def _one_key(terminal: Terminal, phase: str, number: int) -> float | None:
+    if phase in ("typing", "loaded"):
+        letter = LETTERS[number % len(LETTERS)]
+        terminal.write(letter)
+        return terminal.wait_for(lambda seen: letter.encode() in seen, 20)
+    terminal.write("\x1b[6~")  # page down
+    return terminal.wait_for(lambda seen: b"\x1b[" in seen and len(seen) > 500, 20)
+
+
+def _child(phase: str, folder: Path, n_pages: int) -> None:
+    from textual.widgets import TabbedContent
+
+    from docqa.config import Config, LibraryConfig
+    from docqa.wiring import build
+    from tui.app import DocqaApp
+    from tui.line_view import LineView
+    from tui.lines import FileLines, TextLines
+
+    class BenchApp(DocqaApp):
+        def on_ready(self) -> None:
+            self.set_timer(1, self._start)
+
+        def _start(self) -> None:
+            lines = self.main.query_one(LineView)
+            if phase == "loaded":
+                self.indexing.add([_book(folder, n_pages)])
+                self.set_interval(0.5, self._keep_asking)
+            elif phase != "typing":
+                self.main.query_one(TabbedContent).active = "tab-lines"
+                source = FileLines(_log(folder)) if phase == "log" else TextLines(_text())
+                lines.show(source, range(0))
+                lines.focus()
+            self.main.show_banner(READY)
+            gc.freeze()
+
+        def _keep_asking(self) -> None:
+            if not self.answering.is_running:
+                self.answering.ask(f"What does part {len(self.main.turns)} say about pressure?")
+
+    with build(Config(library=LibraryConfig(folder / f"library-{phase}"))) as workspace:
+        BenchApp(workspace).run()
+
+
+def _book(folder: Path, n_pages: int) -> Path:
+    """Return a PDF of `n_pages`; made where it is not there."""
+    from reportlab.pdfgen.canvas import Canvas
+
+    path = folder / "book.pdf"
+    if not path.exists():
+        canvas = Canvas(str(path))
+        for page in range(n_pages):
+            for row in range(40):
+                text = f"Part {page}, sentence {row}: the pressure rises by {page * row} mbar."
+                canvas.drawString(50, 800 - 18 * row, text)
+            canvas.showPage()
+        canvas.save()
+    return path
+
+
+def _log(folder: Path) -> Path:
+    path = folder / "big.log"
+    if not path.exists():
+        with path.open("w", encoding="utf-8") as file:
+            for number in range(N_LOG_LINES):
+                level = "ERROR" if number % 97 == 0 else "INFO"
+                file.write(f"2026-03-11T14:22:51.219Z {level} [worker] step {number} done\n")
+    return path
+
+
+def _text() -> str:
+    page = "\n".join(f"Sentence {row} of a page with words enough." for row in range(40))
+    return "\n".join([page] * N_BOOK_PAGES)
+
+
+def main() -> None:
+    """Print a row a phase."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--pages", type=int, default=1000)
+    parser.add_argument("--keys", type=int, default=200)
+    parser.add_argument("--phase", action="append", choices=PHASES)
+    parser.add_argument("--child", choices=PHASES, help=argparse.SUPPRESS)
+    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.child:
+        _child(arguments.child, arguments.folder, arguments.pages)
+        return
+    sys.stdout.write(f"{'phase':<10} {'p50 ms':>8} {'p99 ms':>8} {'max ms':>8} {'MB':>6}\n")
+    with TemporaryDirectory(prefix="docqa-bench-") as folder:
+        if "loaded" in (arguments.phase or PHASES):
+            _book(Path(folder), arguments.pages)
+        for phase in arguments.phase or PHASES:
+            taken, rss = measure(phase, arguments.keys, arguments.pages, Path(folder))
+            p50, p99 = statistics.median(taken), statistics.quantiles(taken, n=100)[-1]
+            row = f"{p50 * 1e3:>8.1f} {p99 * 1e3:>8.1f} {max(taken) * 1e3:>8.1f} {rss / 1e6:>6.0f}"
+            sys.stdout.write(f"{phase:<10} {row}\n")
+            sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()
