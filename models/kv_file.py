@@ -29,6 +29,8 @@ import numpy as np
 import numpy.typing as npt
 import platformdirs
 
+from models.buffers import byte_buffer
+
 MAGIC = b"DOCQAKV1"
 FORMAT = 1
 ALIGNMENT = 4096
@@ -305,7 +307,7 @@ def _read_header(path: Path, descriptor: int, key: bytes) -> tuple[KvHeader, int
 
 def _read_payload(path: Path, descriptor: int, start: int, header: KvHeader, key: bytes) -> Payload:
     """Read and verify block by block, several at a time: the disk and every core are kept busy."""
-    payload = np.empty(header.n_bytes, np.uint8)
+    payload = byte_buffer(header.n_bytes)
     whole = memoryview(payload.data)
 
     def read_block(index: int) -> bool:

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from docqa.errors import ModelRefused
+from models.buffers import byte_buffer
 from models.settings import KV_TYPES, AdapterSettings, LoadSettings
 
 LOG_LINES = 200
@@ -311,7 +312,7 @@ class LlamaContext:
     def state(self, sequence: int) -> npt.NDArray[np.uint8]:
         """Return the KV of a sequence as llama.cpp writes it; empty where it cannot."""
         size = int(llama.llama_state_seq_get_size(self._context, sequence))
-        buffer = np.empty(size, np.uint8)
+        buffer = byte_buffer(size)
         pointer = buffer.ctypes.data_as(ctypes.POINTER(ctypes.c_uint8))
         n = int(llama.llama_state_seq_get_data(self._context, pointer, size, sequence))
         return buffer[:n]

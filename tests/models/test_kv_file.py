@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from models import kv_file
+from models.buffers import byte_buffer
 from models.kv_file import (
     BLOCK_BYTES,
     KvIdentity,
@@ -248,3 +249,10 @@ def test_reading_where_the_system_cannot_read_at_a_position(
 ) -> None:
     monkeypatch.delattr(os, "preadv")
     assert np.array_equal(read_kv(saved, IDENTITY, KEY)[1], payload_of(50_000))
+
+
+@pytest.mark.parametrize("n", [0, 1, BLOCK_BYTES - 1, BLOCK_BYTES, 3 * BLOCK_BYTES + 5])
+def test_buffers_are_writable_and_of_the_size_asked_for(n: int) -> None:
+    buffer = byte_buffer(n)
+    buffer[:] = 7
+    assert (buffer.nbytes, int(buffer.astype(np.int64).sum())) == (n, 7 * n)
