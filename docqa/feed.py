@@ -7,6 +7,7 @@ store's commit and the index's heals at the next `follow`. One process feeds at 
 
 from __future__ import annotations
 
+import math
 import time
 from contextlib import suppress
 
@@ -20,6 +21,7 @@ from docqa.types import Document, Scope
 COMMIT_EVERY_S = 1.0  # while files keep coming: a commit costs 20 ms and more
 ADD_CHUNKS = 512
 FEED_TIMEOUT_S = 600.0  # a log of gigabytes takes another process minutes
+BUSY_S = 2.0  # the library was written so lately: its writer is still at it
 SEARCH_WAIT_S = 0.02  # a search does not wait for that: it answers from what is committed
 
 
@@ -31,11 +33,14 @@ class WordFeed:
         self._lock = WriteLock(store.paths.root / "lexical.lock")
         self._index: LexicalIndex | None = None
         self._committed_at = 0.0
+        self._driven_at = -math.inf  # a sync of this process feeds it since
 
     def index(self) -> LexicalIndex:
-        """Return the index: complete as of now, or, while another feeds it, as far as it is."""
+        """Return the index: complete as of now, or, while files come in, as far as it is."""
         try:
-            self.follow(is_last=True, timeout_s=SEARCH_WAIT_S if self._open() else FEED_TIMEOUT_S)
+            # Whoever brings files in feeds the index once a second: a search need not.
+            if not self._is_current() and not (self._open() and self._is_fed()):
+                self._follow(SEARCH_WAIT_S if self._open() else FEED_TIMEOUT_S)
         except LibraryError:  # busy, or a library that cannot be written: what is there answers
             if self._open() is None:
                 raise
@@ -48,8 +53,11 @@ class WordFeed:
         Raises:
             LibraryBusy: another process or thread feeds the index for longer than `timeout_s`.
         """
-        if not is_last and time.monotonic() - self._committed_at < COMMIT_EVERY_S:
-            return
+        self._driven_at = -math.inf if is_last else time.monotonic()
+        if is_last or time.monotonic() - self._committed_at >= COMMIT_EVERY_S:
+            self._follow(timeout_s)
+
+    def _follow(self, timeout_s: float) -> None:
         if self._is_current():
             return
         with self._lock.held(timeout_s):
@@ -78,6 +86,11 @@ class WordFeed:
     def _create(self) -> LexicalIndex:
         self._index = LexicalIndex.create(self._store.paths.lexical, self._store.library_id())
         return self._index
+
+    def _is_fed(self) -> bool:
+        """Whether a sync is under way, in this process or another, that feeds the index."""
+        is_ours = time.monotonic() - self._driven_at < BUSY_S
+        return is_ours or self._store.lock.is_busy_elsewhere(BUSY_S)
 
     def _is_current(self) -> bool:
         try:

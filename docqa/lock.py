@@ -61,6 +61,16 @@ class WriteLock:
         except (OSError, ValueError):
             return None
 
+    def is_busy_elsewhere(self, within_s: float) -> bool:
+        """Whether another process, alive, has taken the lock in the last `within_s` seconds."""
+        try:
+            taken_at = self._path.stat().st_mtime
+        except OSError:
+            return False
+        holder = self.holder()
+        is_recent = 0 <= time.time() - taken_at < within_s
+        return is_recent and holder not in (None, os.getpid()) and _lives(holder)
+
     def _open(self, path: Path) -> int:
         try:
             return os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o600)
@@ -80,6 +90,12 @@ class WriteLock:
                     "wait until it is done, or stop it, and repeat the command."
                 )
             threading.Event().wait(POLL_S)
+
+
+def _lives(process_id: int | None) -> bool:
+    import psutil
+
+    return process_id is not None and bool(psutil.pid_exists(process_id))
 
 
 if sys.platform == "win32":

@@ -157,3 +157,23 @@ def test_a_library_that_cannot_be_made_says_so(tmp_path):
     (tmp_path / "library").write_text("a file is in the way")
     with pytest.raises(LibraryError, match="--library"):
         open_library(tmp_path)
+
+
+def test_a_search_leaves_feeding_to_whoever_brings_files_in(tmp_path):
+    with open_store(tmp_path) as store:
+        feed = WordFeed(store)
+        put(store, "/a.log", log_chunks(3))
+        feed.follow(is_last=False)
+        put(store, "/b.log", log_chunks(4))
+        feed.follow(is_last=False)  # within the second: not yet
+        assert feed.index().count() == 3
+        feed.follow(is_last=True)
+        assert feed.index().count() == 7
+        put(store, "/c.log", log_chunks(2))
+        searcher = WordFeed(store)
+        store.paths.lock.write_text(str(os.getppid()))  # another process that is alive
+        assert searcher.index().count() == 7
+        store.paths.lock.write_text("999999999")  # that has died: what it left is made up for
+        assert searcher.index().count() == 9
+        searcher.close()
+        feed.close()
