@@ -84,6 +84,8 @@ class Answering:
                 self._app.post_message(ModelFailed(run.error))
         elif turn.phase is not Phase.DONE:
             turn.stop()
+        if turn.answer is not None:
+            self._app.conversation.keep(turn.answer)
         self._app.main.refresh_turn(turn)
 
     def _take_events(self) -> None:

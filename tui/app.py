@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -26,6 +27,7 @@ from docqa.sanitize import sanitize
 from docqa.types import Document
 from docqa.workspace import Workspace
 from tui.answering import Answering
+from tui.conversation import Conversation
 from tui.feed import RunEnded, RunProgressed
 from tui.indexing import Indexing
 from tui.library import LibraryAsked, LibraryScreen
@@ -43,10 +45,13 @@ from tui.messages import (
 from tui.model_screen import ModelChosen, ModelScreen
 from tui.page_view import Graphics
 from tui.plain import EdgeFilter
+from tui.sessions import OpenSessions
+from tui.sessions_panel import SessionAsked
 from tui.status import Status
 from tui.themes import THEMES
 
 HALF_BLOCKS = Graphics("half blocks")
+SWITCH_S = 0.0005  # a thread that computes hands the interpreter over so often; Python's is 0.005
 
 
 class DocqaApp(App[int]):
@@ -67,6 +72,7 @@ class DocqaApp(App[int]):
         Binding("f2", "library", "Library", show=False),
         Binding("f3", "why", "Why", show=False),
         Binding("f4", "model", "Model", show=False),
+        Binding("ctrl+n", "new_session", "New session", show=False),
         Binding("s", "add_samples", "Sample documents", show=False),
     ]
 
@@ -83,6 +89,7 @@ class DocqaApp(App[int]):
         is_plain = workspace.config.tui.mode == "plain"
         graphics = HALF_BLOCKS if is_plain else graphics
         self.main = MainScreen(workspace, self.status, self.renderer, graphics)
+        self.conversation = Conversation(self, OpenSessions())
         self.answering = Answering(self)
         self.indexing = Indexing(self)
         for theme in THEMES:
@@ -100,6 +107,7 @@ class DocqaApp(App[int]):
         theme = self.workspace.config.tui.theme
         if theme in self.available_themes:
             self.theme = theme
+        sys.setswitchinterval(SWITCH_S)
         self.refresh_documents()
         self.load_model()
         if self._paths:
@@ -188,6 +196,10 @@ class DocqaApp(App[int]):
         text = message.error or f"{message.n_removed} documents removed"
         self.notify_plain(text, is_error=message.error is not None)
 
+    @on(SessionAsked)
+    def _on_session_asked(self, message: SessionAsked) -> None:
+        self.conversation.do(message.what, message.session_id)
+
     # The model
 
     def load_model(self) -> None:
@@ -253,6 +265,10 @@ class DocqaApp(App[int]):
         """Load the same model anew."""
         self._on_model_chosen(ModelChosen(self.workspace.config.model))
 
+    def action_new_session(self) -> None:
+        """Begin an empty session."""
+        self.conversation.new()
+
     def action_add(self) -> None:
         """Ask for a path to add."""
         from tui.dialogs import AddScreen
@@ -314,6 +330,7 @@ class DocqaApp(App[int]):
         )
         yield SystemCommand("Stop indexing", "what was committed stays", self.indexing.stop)
         yield SystemCommand("Stop the answer", "", lambda: self.answering.stop())
+        yield SystemCommand("New session", "", self.conversation.new)
         yield SystemCommand("Why", "how the answer came about", self.action_why)
         yield SystemCommand("Model", "choose, plan, load", self.action_model)
         yield SystemCommand("Reload the model", "", self.action_reload_model)

@@ -149,7 +149,7 @@ def _child(phase: str, folder: Path, n_pages: int) -> None:
 
 def _book(folder: Path, n_pages: int) -> Path:
     """Return a PDF of `n_pages`; made where it is not there."""
-    from reportlab.pdfgen.canvas import Canvas
+    from reportlab.pdfgen.canvas import Canvas  # type: ignore[import-untyped]
 
     path = folder / "book.pdf"
     if not path.exists():

@@ -45,7 +45,8 @@ KEYS: dict[str, tuple[tuple[str, str], ...]] = {
     "Documents and sessions": (
         ("Space", "mark: questions are limited to marked documents"),
         ("u", "unmark all"),
-        ("Enter", "open"),
+        ("Enter", "open the document, resume the session"),
+        ("n  e  d  x", "sessions: new (Ctrl+N anywhere), rename, delete, export"),
     ),
     "Library": (
         ("a  d  r", "add, remove, re-index"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 from textual import on
@@ -26,6 +27,8 @@ from tui.messages import (
 from tui.page_view import Graphics
 from tui.plain import assembled, file_name, plain
 from tui.question import QuestionLine
+from tui.sessions import SessionRow
+from tui.sessions_panel import SessionsPanel
 from tui.status import Status, StatusLine
 from tui.transcript import Transcript, TurnView
 from tui.turns import Turn
@@ -63,6 +66,7 @@ class MainScreen(Screen[None]):
         yield Static(markup=False, id="banner")
         with Horizontal(id="panes"):
             with Vertical(id="side"):
+                yield SessionsPanel(id="sessions")
                 yield DocumentsPanel(id="documents")
             with Vertical(id="conversation"):
                 yield Static(markup=False, id="welcome")
@@ -110,6 +114,10 @@ class MainScreen(Screen[None]):
         """Show another status."""
         self._status = status
         self.query_one(StatusLine).show(status)
+
+    def show_sessions(self, rows: Sequence[SessionRow], open_id: str | None) -> None:
+        """Show the sessions and which is open."""
+        self.query_one(SessionsPanel).show(rows, open_id)
 
     def begin_turn(self, turn: Turn) -> None:
         """Show a question that is being asked."""

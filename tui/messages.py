@@ -51,13 +51,6 @@ class DocumentChosen(Message):
 
 
 @dataclass
-class SessionChosen(Message):
-    """A session is to be resumed."""
-
-    session_id: str
-
-
-@dataclass
 class ScopeChanged(Message):
     """Other documents are marked: questions are limited to them."""
 

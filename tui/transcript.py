@@ -87,6 +87,7 @@ class TurnView(Vertical):
         super().__init__(classes="turn")
         self.turn = turn
         self._shown: tuple[object, ...] = ()
+        self._contents: dict[str, Content] = {}
 
     def compose(self) -> ComposeResult:
         """Lay out question, answer, notes, citations."""
@@ -120,6 +121,9 @@ class TurnView(Vertical):
             box.mount(*[CitationRow(p) for p in cited])
 
     def _put(self, name: str, content: Content) -> None:
+        if name in self._contents and content.is_same(self._contents[name]):
+            return  # an update lays the whole screen out anew
+        self._contents[name] = content
         widget = self.query_one(f".{name}", Static)
         widget.display = bool(content.plain)
         widget.update(content)

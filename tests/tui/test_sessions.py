@@ -1,0 +1,86 @@
+"""Sessions in the side list: kept by answers, resumed, renamed, deleted, exported; follow-ups."""
+
+from __future__ import annotations
+
+import json
+
+from tests.tui.test_ask import QUESTION
+from tests.tui.waiting import asked, until
+from tui.dialogs import ConfirmScreen, NameScreen
+from tui.question import QuestionLine
+from tui.sessions import export, title_of
+from tui.sessions_panel import SessionsPanel
+from tui.transcript import TurnView
+
+
+def titles(pilot) -> list[str]:
+    panel = pilot.app.main.query_one(SessionsPanel)
+    return [panel.get_option_at_index(i).prompt.plain for i in range(panel.option_count)]
+
+
+async def test_new_and_resume(filled):
+    async with filled.app().run_test(size=(160, 45)) as pilot:
+        await asked(pilot, QUESTION)
+        assert titles(pilot) == [f"● {title_of(QUESTION)}  1"]
+        await pilot.press("ctrl+n")
+        assert pilot.app.main.turns == [] and pilot.app.main.query_one("#welcome").display
+        await asked(pilot, "Which seal is replaced after how many hours?")
+        assert len(titles(pilot)) == 2
+        panel = pilot.app.main.query_one(SessionsPanel)
+        panel.focus()
+        panel.highlighted = 1
+        await pilot.press("enter")
+        await until(pilot, lambda: [t.question for t in pilot.app.main.turns] == [QUESTION])
+        await until(pilot, lambda: len(pilot.app.main.query(TurnView)) == 1)
+        line = pilot.app.main.query_one(QuestionLine)
+        line.focus()
+        await pilot.press("up")
+        assert line.text == QUESTION  # the history is that of the session
+        line.text = ""
+        await pilot.press("escape", "1")
+        await until(pilot, lambda: pilot.app.main.query_one("#evidence").view is not None)
+
+
+async def test_rename_and_delete(filled):
+    async with filled.app().run_test(size=(160, 45)) as pilot:
+        await asked(pilot, QUESTION)
+        pilot.app.main.query_one(SessionsPanel).focus()
+        await pilot.press("e")
+        await until(pilot, lambda: isinstance(pilot.app.screen, NameScreen))
+        pilot.app.screen.query_one("#name").value = "bolts [/]"
+        await pilot.press("enter")
+        await until(pilot, lambda: titles(pilot) == ["● bolts [/]  1"])
+        await pilot.press("d")
+        await until(pilot, lambda: isinstance(pilot.app.screen, ConfirmScreen))
+        await pilot.press("y")
+        await until(pilot, lambda: titles(pilot) == ["none yet"])
+        assert pilot.app.main.turns == []
+
+
+async def test_export(filled, tmp_path):
+    async with filled.app().run_test(size=(160, 45)) as pilot:
+        await asked(pilot, QUESTION)
+        answer = pilot.app.main.turns[0].answer
+        pilot.app.main.query_one(SessionsPanel).focus()
+        await pilot.press("x")
+        await until(pilot, lambda: isinstance(pilot.app.screen, NameScreen))
+        path = tmp_path / "kept.md"
+        pilot.app.screen.query_one("#name").value = str(path)
+        await pilot.press("enter")
+        await until(pilot, path.exists)
+        text = path.read_text()
+        assert f"## {QUESTION}" in text and "line 5" in text and "38 Nm" in text
+    export(tmp_path / "kept.json", "t", [answer])
+    kept = json.loads((tmp_path / "kept.json").read_text())
+    assert kept["answers"][0]["citations"][0]["quote"] == answer.citations[0].quote
+
+
+async def test_a_follow_up_shows_what_was_searched(filled):
+    async with filled.app().run_test(size=(160, 45)) as pilot:
+        await asked(pilot, QUESTION)
+        await asked(pilot, "And why?")
+        turn = pilot.app.main.turns[1]
+        assert turn.answer.question == "And why?"
+        assert "casing" in turn.answer.query and "bolts" in turn.answer.query
+        searched = list(pilot.app.main.query(".searched"))[1]
+        assert searched.display and "casing" in searched.content.plain
