@@ -14,6 +14,7 @@ from docqa.errors import DocqaError
 from docqa.library import Library
 from docqa.paths import LibraryPaths
 from docqa.protocols import Embedder, Engine, Reranker
+from docqa.types import EngineInfo
 from docqa.workspace import Workspace
 
 
@@ -111,6 +112,20 @@ def plan_rows(name: str) -> tuple[str, list[PlanRow]]:
         f"{chosen.context_length:,}, KV {chosen.kv_type_k}/{chosen.kv_type_v}; {chosen.reason}"
     )
     return summary, rows
+
+
+def kv_bytes_of(config: ModelConfig, info: EngineInfo) -> int | None:
+    """Return the bytes that the KV of a full context takes; None where that is not known."""
+    from models.catalog import resolve
+    from models.memory import kv_bytes_per_token
+    from models.model_file import read_model
+
+    try:
+        model = read_model(resolve(config.path))
+        per_token = kv_bytes_per_token(model, info.kv_type_k, info.kv_type_v)
+    except (DocqaError, KeyError, ValueError):
+        return None
+    return int(per_token * info.context_length)
 
 
 def diagnose(config: Config) -> list[doctor.Finding]:

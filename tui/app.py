@@ -29,12 +29,14 @@ from docqa.workspace import Workspace
 from tui.answering import Answering
 from tui.conversation import Conversation
 from tui.feed import RunEnded, RunProgressed
+from tui.gpu import PERIOD_S, gpu_line
 from tui.indexing import Indexing
 from tui.library import LibraryAsked, LibraryScreen
 from tui.main_screen import MainScreen
 from tui.messages import (
     DocumentsRead,
     DocumentsRemoved,
+    GpuAsked,
     MainReady,
     ModelFailed,
     ModelLoaded,
@@ -49,6 +51,7 @@ from tui.sessions import OpenSessions
 from tui.sessions_panel import SessionAsked
 from tui.status import Status
 from tui.themes import THEMES
+from tui.watching import Watching
 
 HALF_BLOCKS = Graphics("half blocks")
 SWITCH_S = 0.0005  # a thread that computes hands the interpreter over so often; Python's is 0.005
@@ -92,6 +95,7 @@ class DocqaApp(App[int]):
         self.conversation = Conversation(self, OpenSessions())
         self.answering = Answering(self)
         self.indexing = Indexing(self)
+        self.watching = Watching(self)
         for theme in THEMES:
             self.register_theme(theme)
         if is_plain:
@@ -110,8 +114,22 @@ class DocqaApp(App[int]):
         sys.setswitchinterval(SWITCH_S)
         self.refresh_documents()
         self.load_model()
+        self.watching.begin()
+        self._ask_gpu()
         if self._paths:
             self.indexing.add(self._paths)
+
+    def _ask_gpu(self) -> None:
+        def ask() -> None:
+            self.post_message(GpuAsked(gpu_line()))
+
+        self.run_worker(ask, thread=True, group="gpu", exit_on_error=False)
+
+    @on(GpuAsked)
+    def _show_gpu(self, message: GpuAsked) -> None:
+        if message.line:  # where there is none, nobody asks again
+            self.show_status(replace(self.status, gpu=message.line))
+            self.set_timer(PERIOD_S, self._ask_gpu)
 
     def notify_plain(self, text: str, *, is_error: bool = False) -> None:
         """Show a notification: sanitised, never markup."""
@@ -131,12 +149,14 @@ class DocqaApp(App[int]):
         if self.main.is_laid_out:
             self.answering.progressed(message.run)
             self.indexing.progressed(message.run)
+            self.watching.progressed(message.run)
 
     @on(RunEnded)
     def _on_run_ended(self, message: RunEnded) -> None:
         if self.main.is_laid_out:
             self.answering.ended(message.run)
             self.indexing.ended(message.run)
+            self.watching.ended(message.run)
 
     # Documents
 
@@ -178,6 +198,9 @@ class DocqaApp(App[int]):
             self.indexing.add(self.workspace.roots())
         elif message.what == "reindex":
             self.indexing.add(message.paths)
+        elif message.what == "watch":
+            for path in message.paths:
+                self.watching.toggle(path)
         elif message.what == "remove":
             self._remove(message.paths)
 
@@ -207,17 +230,24 @@ class DocqaApp(App[int]):
 
         def load() -> None:
             try:
-                self.post_message(ModelLoaded(self.workspace.engine.info))
+                self._tell_model()
             except DocqaError as error:
                 self.post_message(ModelFailed(str(error)))
 
         self.show_status(replace(self.status, engine=None))
         self.run_worker(load, thread=True, group="model", exit_on_error=False)
 
+    def _tell_model(self) -> None:
+        """Wait for the model, in a thread, and tell what it is."""
+        from docqa.wiring import kv_bytes_of
+
+        info = self.workspace.engine.info
+        self.post_message(ModelLoaded(info, kv_bytes_of(self.workspace.config.model, info)))
+
     @on(ModelLoaded)
     def _on_model_loaded(self, message: ModelLoaded) -> None:
         self.main.show_banner("")
-        self.show_status(replace(self.status, engine=message.info))
+        self.show_status(replace(self.status, engine=message.info, kv_bytes=message.kv_bytes))
         gc.freeze()  # what is loaded stays: a full collection would be a pause of 0.2 s
 
     @on(ModelFailed)
@@ -236,7 +266,7 @@ class DocqaApp(App[int]):
             try:
                 with self.answering.lock:
                     change_model(self.workspace, message.model)
-                self.post_message(ModelLoaded(self.workspace.engine.info))
+                self._tell_model()
             except DocqaError as error:
                 self.post_message(ModelFailed(str(error)))
 
@@ -250,14 +280,18 @@ class DocqaApp(App[int]):
 
     async def action_quit(self) -> None:
         """Stop what runs and leave; what was committed is there on reopening."""
+        self._cancel_all()
+        self.exit(0)
+
+    def _cancel_all(self) -> None:
         self.answering.cancel()
         self.indexing.cancel()
-        self.exit(0)
+        self.watching.cancel()
 
     async def on_unmount(self) -> None:
         """End what runs, however the app ends."""
-        self.answering.cancel()
-        self.indexing.cancel()
+        self._cancel_all()
+        await asyncio.to_thread(self.watching.wait)
         await asyncio.to_thread(self.indexing.wait)
         self.renderer.close()
 

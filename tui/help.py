@@ -51,6 +51,7 @@ KEYS: dict[str, tuple[tuple[str, str], ...]] = {
     "Library": (
         ("a  d  r", "add, remove, re-index"),
         ("Shift+R", "look at every added path again"),
+        ("f", "watch the folder, or not any more"),
         ("x", "stop indexing; what was committed stays"),
         ("/", "filter by name or state"),
     ),

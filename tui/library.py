@@ -34,7 +34,7 @@ _ADVICE = {
 
 
 class LibraryAsked(Message):
-    """The user wants something done with documents: `remove`, `reindex`, `sync`, `stop`."""
+    """The user wants `remove`, `reindex`, `sync`, `watch` or `stop`."""
 
     def __init__(self, what: str, paths: tuple[Path, ...] = ()) -> None:
         self.what, self.paths = what, paths
@@ -84,6 +84,7 @@ class LibraryScreen(Screen[None]):
         Binding("R", "sync", "Sync all"),
         Binding("x", "stop", "Stop indexing"),
         Binding("space", "mark", "Mark"),
+        Binding("f", "watch", "Watch folder"),
         Binding("slash", "filter", "Filter"),
     ]
 
@@ -264,6 +265,13 @@ class LibraryScreen(Screen[None]):
         document = self.current()
         if document is not None:
             self.app.post_message(LibraryAsked("reindex", (Path(document.path),)))
+
+    def action_watch(self) -> None:
+        """Watch the folder chosen in the tree, else that of the document; or not any more."""
+        document = self.current()
+        folder = self._folder or (str(PurePath(document.path).parent) if document else None)
+        if folder is not None:
+            self.app.post_message(LibraryAsked("watch", (Path(folder),)))
 
     def action_sync(self) -> None:
         """Look at every added path again."""

@@ -60,8 +60,8 @@ class ScopeChanged(Message):
 class ModelLoaded(Message):
     """The language model is ready."""
 
-    def __init__(self, info: EngineInfo) -> None:
-        self.info = info
+    def __init__(self, info: EngineInfo, kv_bytes: int | None = None) -> None:
+        self.info, self.kv_bytes = info, kv_bytes
         super().__init__()
 
 
@@ -86,4 +86,12 @@ class DocumentsRemoved(Message):
 
     def __init__(self, n_removed: int, error: str | None) -> None:
         self.n_removed, self.error = n_removed, error
+        super().__init__()
+
+
+class GpuAsked(Message):
+    """The memory of the GPU was asked for; empty: there is none."""
+
+    def __init__(self, line: str) -> None:
+        self.line = line
         super().__init__()
