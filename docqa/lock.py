@@ -17,6 +17,7 @@ from pathlib import Path
 from docqa.errors import LibraryBusy, LibraryError
 
 POLL_S = 0.02
+HOLDER_CHARS = 20
 
 
 class WriteLock:
@@ -45,8 +46,8 @@ class WriteLock:
                 self._wait(lock, deadline, is_cancelled)
                 os.close(gate)
                 gate = -1
-                os.ftruncate(lock, 0)
-                os.pwrite(lock, str(os.getpid()).encode(), 0) if hasattr(os, "pwrite") else None
+                if hasattr(os, "pwrite"):  # at one go: readers never see a file without a number
+                    os.pwrite(lock, f"{os.getpid():<{HOLDER_CHARS}}".encode(), 0)
                 yield
             finally:
                 os.close(lock)  # releases it
@@ -57,7 +58,7 @@ class WriteLock:
     def holder(self) -> int | None:
         """Return the process id written by the last holder, for a message."""
         try:
-            return int(self._path.read_bytes()[:20])
+            return int(self._path.read_bytes()[:HOLDER_CHARS])
         except (OSError, ValueError):
             return None
 
