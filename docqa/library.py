@@ -22,8 +22,8 @@ from docqa import ingest
 from docqa.config import Config
 from docqa.discover import WalkOptions, absolute, is_below
 from docqa.embedding import Embedding
-from docqa.errors import FileError, UsageError
-from docqa.events import SyncDone, SyncEvent
+from docqa.errors import FileError, ModelError, UsageError
+from docqa.events import SyncDone, SyncEvent, WatchProblem
 from docqa.feed import WordFeed
 from docqa.index.dense import DenseIndex
 from docqa.index.lexical import LexicalIndex
@@ -173,11 +173,16 @@ class Library:
             )
 
             def look(paths: Sequence[str], walk: WalkOptions) -> Iterator[SyncEvent]:
+                nonlocal parts
                 options = ingest.SyncOptions(walk, settling=settler, changes_only=True)
                 yield from ingest.sync(parts, paths, options)
                 if settler.due:  # a file is about to come to rest
                     reader.warm_up()
-                self._follow_vectors(embedding)
+                try:
+                    self._follow_vectors(embedding)
+                except ModelError as error:
+                    parts = replace(parts, embedding=None)
+                    yield WatchProblem(f"{error} Words are searchable all the same.")
 
             skip = str(self.paths.root)
             watcher = Watcher(look, folders, stop, settler, skip=skip, pace=pace)
@@ -199,11 +204,12 @@ class Library:
 
     def _follow_vectors(self, embedding: Embedding) -> None:
         """Take in the vectors of a watcher that are done; save them when none is left to do."""
+        is_done = embedding.wait(0)
         if embedding.n_done == self._n_followed:
             return
         self._n_followed = embedding.n_done
         self.dense.refresh()
-        if embedding.wait(0):
+        if is_done:
             self.dense.publish()
 
     def remove(self, paths: Sequence[Path]) -> tuple[FileReport, ...]:

@@ -172,8 +172,10 @@ class Watcher:
                 post.state, post.identity = "away", None
                 yield FolderState(path, "away", problem)
             return
-        if post.identity == identity or (post.identity and not os.path.isdir(path)):  # noqa: PTH112
+        if post.identity == identity:
             return
+        # A watched file that was saved by replacing it is no news; its new inode has no ear yet.
+        is_news = post.identity is None or os.path.isdir(path)  # noqa: PTH112
         self._deafen(post)  # the first time, back again, or another folder by this name
         post.identity, post.sweep_at = identity, 0.0
         reason = why_polled(path)
@@ -182,7 +184,8 @@ class Watcher:
             self._settler.distrusted.discard(path)
         else:
             self._settler.distrusted.add(path)
-        yield from self._enter(post, "polled" if reason else "watched", reason)
+        if is_news:
+            yield from self._enter(post, "polled" if reason else "watched", reason)
 
     def _enter(
         self, post: _Post, state: Literal["watched", "polled"], reason: str | None

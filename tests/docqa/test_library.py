@@ -13,8 +13,8 @@ import pytest
 
 from docqa.check import check, repair
 from docqa.config import Config
-from docqa.errors import Interrupted, LibraryError
-from docqa.events import FileStarted
+from docqa.errors import Interrupted, LibraryError, ModelError
+from docqa.events import FileDone, FileStarted, WatchProblem
 from docqa.feed import WordFeed
 from docqa.library import Library
 from docqa.paths import LibraryPaths
@@ -177,3 +177,28 @@ def test_a_search_leaves_feeding_to_whoever_brings_files_in(tmp_path):
         assert searcher.index().count() == 9
         searcher.close()
         feed.close()
+
+
+def test_an_embedder_that_fails_is_said_and_words_are_found(tmp_path):
+    class Failing(HashEmbedder):
+        def embed_documents(self, texts):
+            raise ModelError("the embedder has no memory")
+
+    library = Library(
+        LibraryPaths(tmp_path / "library"),
+        Config(),
+        open_embedder=Failing,
+        tokenizer_file=tokenizer_file,
+    )
+    stop, said = threading.Event(), []
+    with library:
+        library.set_watched(tmp_path, True)
+        write(tmp_path / "a.txt", "apple")
+        for event in library.watch(stop):
+            if isinstance(event, FileDone):
+                write(tmp_path / f"b{len(said)}.txt", "another look")
+            if isinstance(event, WatchProblem):
+                said.append(event.text)
+                stop.set()
+        assert len(said) == 1 and said[0].startswith("the embedder has no memory")
+        assert library.lexical.search("apple", 1)

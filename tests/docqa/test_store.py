@@ -332,6 +332,25 @@ def test_a_library_of_a_newer_docqa_is_refused_and_left_alone(tmp_path):
     assert path.read_bytes() == before
 
 
+def test_a_library_of_the_first_schema_is_brought_up(tmp_path, monkeypatch):
+    from docqa import database, migrations
+
+    monkeypatch.setattr(migrations, "MIGRATIONS", migrations.MIGRATIONS[:1])
+    monkeypatch.setattr(migrations, "SCHEMA_VERSION", 1)
+    monkeypatch.setattr(database, "SCHEMA_VERSION", 1)
+    with open_store(tmp_path) as old, old.db.write() as connection:
+        connection.execute(
+            "INSERT INTO documents (path, life, sha256, n_bytes, mtime_ns, inode, device, "
+            "checked_ns, parser, kind, title, state) "
+            "VALUES (x'2f61', 1, x'00', 1, 1, 1, 1, 1, '1', 'log', 'a', 'indexed')"
+        )
+    monkeypatch.undo()
+    with open_store(tmp_path) as store:
+        assert store.known("/a").tail is None
+        with store.db.read() as connection:
+            assert connection.execute("PRAGMA user_version").fetchone() == (SCHEMA_VERSION,)
+
+
 def test_a_migration_that_fails_leaves_the_former_schema(tmp_path, monkeypatch):
     open_store(tmp_path).close()
 

@@ -609,3 +609,18 @@ def test_interrupted_is_not_swallowed(store, docs):
     with pytest.raises(Interrupted):
         list(watching.watcher.run())
     watching.words.close()
+
+
+def test_a_watched_file_may_be_saved_by_replacing_it(store, docs):
+    path = docs / "a.txt"
+    path.write_text("first")
+    with Watching(store, [path]) as watching:
+        watching.until_equal(docs)
+        for text in ("second", "third"):
+            (docs / "a.tmp").write_text(text)
+            (docs / "a.tmp").replace(path)
+            watching.until_equal(docs)
+        (docs / "b.txt").write_text("not watched")
+        time.sleep(0.5)
+    assert [c.text for c in store.iter_chunks()] == ["third"]
+    assert [s.state for s in watching.states()] == ["watched"]
