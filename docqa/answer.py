@@ -21,6 +21,7 @@ from docqa.support import best_sentence, cite, find_support, markers_in, without
 from docqa.types import AnswerKind, Citation, Evidence, PackedPrompt, Usage
 from docqa.wording import content_words, sentences
 
+OVERRULES_REFUSAL = 0.6  # the score of evidence that is shown although the model said "not found"
 MIN_QUOTE_COVERAGE = 0.5  # of the question's content words, where no reader marked the answer
 
 UNSUPPORTED = "the model's own words were not supported by the sources: the best quote instead"
@@ -141,8 +142,10 @@ def _conclude(
         text = " ".join(checked.texts)
         yield Draft(AnswerKind.MODEL, text, _once(checked.citations), usage, notes)
         return
-    quote = quote_answer(question, evidence, quote_score)
-    if quote is None or checked.is_refusal:
+    # A small model refuses too often: where the evidence is strong, its quote is shown instead.
+    least = max(quote_score, OVERRULES_REFUSAL) if checked.is_refusal else quote_score
+    quote = quote_answer(question, evidence, least)
+    if quote is None:
         yield Draft(AnswerKind.NOT_FOUND, prompts.NOT_FOUND, (), usage)
         return
     yield AnswerText(quote.text)

@@ -86,8 +86,8 @@ class RetrieveConfig:
 class AnswerConfig:
     """The prompt's budget and the sampling."""
 
-    k: int = 6  # at most so many sources in the prompt
-    evidence_tokens: int = 2048
+    k: int = 5  # at most so many sources in the prompt
+    evidence_tokens: int = 1280
     max_tokens: int = 160
     temperature: float = 0.0
     top_p: float = 1.0

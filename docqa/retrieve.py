@@ -16,7 +16,7 @@ from docqa.config import RetrieveConfig
 from docqa.narrow import narrow
 from docqa.protocols import Passage, Reranker, SearchIndex
 from docqa.types import Candidate, Chunk, Document, Hit, Scope
-from docqa.wording import content_words, has_identifier, identifiers, similarity
+from docqa.wording import content_words, family, has_identifier, identifiers, similarity
 
 DUPLICATE_SIMILARITY = 0.9  # of the word sets of two passages
 MIN_DUPLICATE_WORDS = 8  # two short table rows are not the same passage
@@ -179,12 +179,7 @@ def _is_stranger(candidate: Candidate, code: str, documents: set[int]) -> bool:
     text = " ".join((*candidate.chunk.headings, candidate.chunk.text))
     if has_identifier(code, text):
         return False
-    return any(_family(other) == _family(code) for other in identifiers(text))
-
-
-def _family(code: str) -> str:
-    """Return `twx` of `twx40`: what the siblings of a code share."""
-    return re.split(r"\d", code, maxsplit=1)[0]
+    return any(family(other) == family(code) for other in identifiers(text))
 
 
 def _without_duplicates(candidates: list[Candidate]) -> list[Candidate]:

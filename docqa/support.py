@@ -13,7 +13,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from docqa.types import Citation, Evidence
-from docqa.wording import content_words, numbers, sentences
+from docqa.wording import (
+    content_words,
+    family,
+    identifier_spans,
+    identifiers,
+    numbers,
+    sentences,
+)
 
 MIN_COVERAGE = 0.75  # of the claim's new content words, within the quoted sentences
 MAX_QUOTE_SENTENCES = 3
@@ -71,6 +78,8 @@ def _support_in(claim: str, question: str, evidence: Evidence) -> Support | None
         added = _share(new, words)
         if added < MIN_COVERAGE or not added_numbers <= numbers(text[start:end]):
             continue
+        if _belongs_to_a_sibling(claim, question, text[start:end]):
+            continue
         near = _share(list(known), words | _context_words(evidence))
         is_marked = evidence.answer_start is not None and start <= evidence.answer_start < end
         if is_short and near < MIN_NEAR and not is_marked:
@@ -81,6 +90,45 @@ def _support_in(claim: str, question: str, evidence: Evidence) -> Support | None
         if best is None or key > best_key:
             best, best_key = Support(evidence, start, end, added), key
     return best
+
+
+def _belongs_to_a_sibling(claim: str, question: str, quote: str) -> bool:
+    """Return whether `quote` says the claim of another thing than the code the question names.
+
+    In "six vanes on the TWX 40 and seven on the TWX 65" the nearest code owns a value, where a
+    comma, "and", or a column between them counts as distance.
+    """
+    asked = identifiers(question)
+    at = _place_of(claim, quote)
+    if not asked or at is None:
+        return False
+    rivals = [
+        (_distance(quote, at, (start, end)), code in asked)
+        for code, start, end in identifier_spans(quote)
+        if family(code) in {family(a) for a in asked}
+    ]
+    return bool(rivals) and not min(rivals, key=lambda rival: (rival[0], not rival[1]))[1]
+
+
+def _place_of(claim: str, quote: str) -> tuple[int, int] | None:
+    bare = claim.strip(" .")
+    start = quote.lower().find(bare.lower())
+    if start >= 0 and not identifiers(bare):
+        return start, start + len(bare)
+    for number in re.findall(r"\d+(?:[.,]\d+)*", bare):
+        found = re.search(rf"(?<![\w.,]){re.escape(number)}(?![\w]|[.,]\d)", quote)
+        if found and not any(s <= found.start() < e for _, s, e in identifier_spans(quote)):
+            return found.span()
+    return None
+
+
+def _distance(text: str, left: tuple[int, int], right: tuple[int, int]) -> int:
+    between = text[min(left[1], right[1]) : max(left[0], right[0])]
+    return (
+        len(between)
+        + 40 * len(re.findall(r"[;|]|\.\s", between))
+        + 20 * len(re.findall(r",|\band\b|\bor\b|\bbut\b", between))
+    )
 
 
 def _context_words(evidence: Evidence) -> set[str]:

@@ -101,11 +101,21 @@ def identifiers(text: str) -> set[str]:
     What such a code names is one thing and no other: a passage that lacks it is about another
     thing. Measures (`45Nm`, `2nd`) are no codes.
     """
-    return {
-        re.sub(r"[\s_./-]", "", match.group()).lower()
+    return {identifier for identifier, _, _ in identifier_spans(text)}
+
+
+def identifier_spans(text: str) -> list[tuple[str, int, int]]:
+    """Return (identifier, start, end) of each code in `text`, in order."""
+    return [
+        (re.sub(r"[\s_./-]", "", match.group()).lower(), match.start(), match.end())
         for match in _IDENTIFIER.finditer(text)
         if not _MEASURE.match(match.group())
-    }
+    ]
+
+
+def family(identifier: str) -> str:
+    """Return `twx` of `twx40`: what the siblings of a code share."""
+    return re.split(r"\d", identifier, maxsplit=1)[0]
 
 
 def has_identifier(identifier: str, text: str) -> bool:

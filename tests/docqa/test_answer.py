@@ -56,8 +56,12 @@ def test_a_weak_source_is_no_quote():
     assert draft.kind is AnswerKind.NOT_FOUND and shown == ""
 
 
+def test_strong_evidence_is_quoted_although_the_model_refused():
+    assert run(NOT_FOUND)[0].kind is AnswerKind.QUOTE
+
+
 def test_the_refusal_is_a_state():
-    draft, shown = run(NOT_FOUND)
+    draft, shown = run(NOT_FOUND, sources=(evidence(TEXT, score=0.55),))
     assert draft.kind is AnswerKind.NOT_FOUND
     assert shown == "" and draft.text == NOT_FOUND
 

@@ -68,3 +68,28 @@ def test_the_sentence_of_the_reader_wins():
     marked = evidence(TEXT)
     start, end = best_sentence("How often is the seal replaced?", marked)
     assert TEXT[start:end].startswith("Replace the seal")
+
+
+TWO = (
+    "The impeller has six vanes on the TWX 40 and seven vanes on the TWX 65. "
+    "The TWX 40 has type 6306 on the drive side and 6305 on the pump side; the TWX 65 has 6308 "
+    "on the drive side and 6307 on the pump side."
+)
+ROW = "Joint: Casing cover bolts | TWX 40: 38 Nm | TWX 65: 66 Nm"
+
+
+@pytest.mark.parametrize(
+    ("claim", "question", "text", "is_supported"),
+    [
+        ("seven vanes", "How many vanes has the impeller of the TWX 65?", TWO, True),
+        ("six vanes", "How many vanes has the impeller of the TWX 65?", TWO, False),
+        ("six vanes", "How many vanes has the impeller of the TWX 40?", TWO, True),
+        ("6305", "Which bearing is on the pump side of the TWX 40?", TWO, True),
+        ("6308", "Which bearing is on the drive side of the TWX 40?", TWO, False),
+        ("38 Nm", "torque of the casing cover bolts of the TWX 40", ROW, True),
+        ("38 Nm", "torque of the casing cover bolts of the TWX 65", ROW, False),
+        ("38 Nm", "torque of the casing cover bolts", ROW, True),
+    ],
+)
+def test_a_value_belongs_to_the_code_beside_it(claim, question, text, is_supported):
+    assert (find_support(claim, question, (evidence(text),)) is not None) is is_supported
