@@ -75,8 +75,9 @@ class DocqaApp(App[int]):
         Binding("f2", "library", "Library", show=False),
         Binding("f3", "why", "Why", show=False),
         Binding("f4", "model", "Model", show=False),
+        Binding("ctrl+o", "add", "Add", show=False),
+        Binding("ctrl+t", "add_samples", "Sample documents", show=False),
         Binding("ctrl+n", "new_session", "New session", show=False),
-        Binding("s", "add_samples", "Sample documents", show=False),
     ]
 
     def __init__(

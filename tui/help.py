@@ -26,13 +26,15 @@ KEYS: dict[str, tuple[tuple[str, str], ...]] = {
         ("F1 F2 F3 F4", "help, library, why, model"),
         ("Tab, Shift+Tab", "next and previous pane"),
         ("Ctrl+B, Ctrl+E", "show or hide the lists, the evidence"),
+        ("Ctrl+O, Ctrl+T", "add a path, add the sample documents"),
+        ("Ctrl+N, Ctrl+R", "new session, load the model anew"),
         ("Ctrl+Q", "quit"),
     ),
     "Conversation": (
         ("1 – 9", "open that citation of the last answer"),
         ("i or /", "back to the question line"),
         ("w", "why: candidates, scores, prompt"),
-        ("l  m  a  s", "library, model, add, sample documents"),
+        ("l  m  a", "library, model, add"),
         ("j, k", "scroll"),
     ),
     "Evidence": (

@@ -34,19 +34,18 @@ def welcome_content(documents: Sequence[Document]) -> Content:
     key = "bold $accent"
     if not documents:
         sample = (
-            ("  s  ", key, "try it with the sample documents (a manual, a log, a paper)\n")
+            ("  Ctrl+T  ", key, "try it with the sample documents (a manual, a log, a paper)\n")
             if sample_paths()
             else None
         )
         parts: list[str | tuple[str, str]] = [
             ("Your library is empty.\n\n", "bold"),
-            "Leave the question line with Escape, then press\n\n",
-            ("  a  ", key),
+            ("  Ctrl+O  ", key),
             "add a file or folder — or paste or drop paths into this window\n",
         ]
         if sample:
             parts += [(sample[0], sample[1]), sample[2]]
-        parts += [("  ?  ", key), "help\n\n", ("Nothing leaves this machine.", "$text-muted")]
+        parts += [("  F1      ", key), "help\n\n", ("Nothing leaves this machine.", "$text-muted")]
         return assembled(*parts)
     names = {file_name(d.path) for d in documents}
     parts = [

@@ -26,7 +26,7 @@ pytestmark = [
 class Tmux:
     """One session of a tmux server of its own."""
 
-    def __init__(self, folder: Path, size: tuple[int, int] = (130, 40)) -> None:
+    def __init__(self, folder: Path, size: tuple[int, int] = (160, 45)) -> None:
         self._socket = str(folder / "tmux.sock")
         self._folder = folder
         self._size = size
@@ -42,13 +42,26 @@ class Tmux:
             f"XDG_CONFIG_HOME={self._folder / 'config'}",
             f"XDG_RUNTIME_DIR={self._folder}",
         ]
-        command = ["env", *environment, sys.executable, "-m", "docqa", "tui", *arguments]
+        command = [
+            "env",
+            "-u",
+            "COLUMNS",
+            "-u",
+            "LINES",
+            *environment,
+            sys.executable,
+            "-m",
+            "docqa",
+            "tui",
+            *arguments,
+        ]
         shell = f"cd {shlex.quote(str(ROOT))}; {shlex.join(command)}; echo code=$?; sleep 600"
         columns, rows = map(str, self._size)
         self._tmux("new-session", "-d", "-x", columns, "-y", rows, shell)
 
     def send(self, *keys: str) -> None:
         self._tmux("send-keys", *keys)
+        time.sleep(0.4)  # Escape and a letter in one go would be Alt and the letter
 
     def type(self, text: str) -> None:
         self._tmux("send-keys", "-l", text)
@@ -83,13 +96,11 @@ def tmux(tmp_path):
 def test_add_ask_open_stop_and_come_back(tmux):
     tmux.start()
     tmux.wait("Your library is empty")
-    tmux.send("Escape")
-    tmux.send("a")
+    tmux.send("C-o")
     tmux.wait("Add a file or folder")
     tmux.type(str(SAMPLES / "pump_manual.pdf"))
     tmux.send("Enter")
     tmux.wait("1 documents", "Ask a question")
-    tmux.send("i")
     tmux.type("What is the tightening torque of the casing cover bolts?")
     tmux.send("Enter")
     tmux.wait("[1] pump_manual.pdf", "38 Nm")
@@ -104,6 +115,13 @@ def test_add_ask_open_stop_and_come_back(tmux):
     begun = time.monotonic()
     tmux.wait("stopped", timeout_s=10)
     assert time.monotonic() - begun < 10
+    tmux.send("C-n")
+    tmux.wait("Ask a question about your documents.")
+    tmux.send("Escape")
+    tmux.send("BTab")
+    tmux.send("BTab")  # the documents, then the sessions
+    tmux.send("Enter")
+    tmux.wait("❯ What is the tightening torque", "38 Nm")
     tmux.send("C-q")
     tmux.wait("code=0", timeout_s=30)
 
