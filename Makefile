@@ -12,6 +12,12 @@ $(STAMP): pyproject.toml constraints.txt
 
 install: $(STAMP)
 
+# Two questions of sample_docs/: one answered with its page and quote, one that is not found.
+demo: $(STAMP)
+	$(BIN)/docqa ask "Which torque do the casing cover bolts of the TWX 40 need?" sample_docs --library .demo
+	@echo
+	$(BIN)/docqa ask "Who designed the control room chairs?" sample_docs --library .demo; test $$? -eq 5
+
 lint: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .

@@ -27,6 +27,8 @@ MAX_QUOTE_SENTENCES = 3
 MAX_QUOTE_CHARS = 600
 SHORT_CLAIM_WORDS = 2  # a claim with so few new words could stand anywhere
 MIN_NEAR = 0.3  # of the question's words, in the quote or its headings, where the claim is short
+ROW_MARK = " | "  # between the cells of a table row
+ROW_SLACK = 0.2  # a row may lack this share of the question's words that another row has
 SENTENCE_PRICE = 0.2  # a further sentence must bring this share of the words looked for
 
 _MARKER = re.compile(r"\s*\[(\d{1,4})(?:\s*[,;]\s*(\d{1,4}))*\]")
@@ -71,6 +73,7 @@ def _support_in(claim: str, question: str, evidence: Evidence) -> Support | None
     if not new or not added_numbers <= numbers(text):
         return None  # it says nothing that the question did not say, or a number from nowhere
     is_short = len(new) <= SHORT_CLAIM_WORDS
+    best_row = max((_share(list(known), words) for words in _rows(text)), default=0.0)
     best: Support | None = None
     best_key = (0.0, 0.0, 0)
     for start, end, n_sentences in windows(text):
@@ -78,6 +81,10 @@ def _support_in(claim: str, question: str, evidence: Evidence) -> Support | None
         added = _share(new, words)
         if added < MIN_COVERAGE or not added_numbers <= numbers(text[start:end]):
             continue
+        if ROW_MARK in text[start:end] and (
+            n_sentences > 1 or _share(list(known), words) < best_row - ROW_SLACK
+        ):
+            continue  # a value of another row than the one the question is about
         if _belongs_to_a_sibling(claim, question, text[start:end]):
             continue
         near = _share(list(known), words | _context_words(evidence))
@@ -90,6 +97,12 @@ def _support_in(claim: str, question: str, evidence: Evidence) -> Support | None
         if best is None or key > best_key:
             best, best_key = Support(evidence, start, end, added), key
     return best
+
+
+def _rows(text: str) -> list[set[str]]:
+    """Return the content words of each table row of `text`."""
+    spans = sentences(text)
+    return [set(content_words(text[s:e])) for s, e in spans if ROW_MARK in text[s:e]]
 
 
 def _belongs_to_a_sibling(claim: str, question: str, quote: str) -> bool:

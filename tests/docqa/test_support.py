@@ -93,3 +93,15 @@ ROW = "Joint: Casing cover bolts | TWX 40: 38 Nm | TWX 65: 66 Nm"
 )
 def test_a_value_belongs_to_the_code_beside_it(claim, question, text, is_supported):
     assert (find_support(claim, question, (evidence(text),)) is not None) is is_supported
+
+
+def test_a_value_of_another_row_is_no_support():
+    table = (
+        "Table 16: Tightening torques\nJoint: Casing cover bolts | TWX 40: 38 Nm | TWX 65: 66 Nm\n"
+        "Joint: Seal gland nuts | TWX 40: 14 Nm | TWX 65: 17 Nm"
+    )
+    question = "Which torque do I use for the seal gland nuts on the TWX 65?"
+    assert find_support("66 Nm", question, (evidence(table),)) is None
+    support = find_support("17 Nm", question, (evidence(table),))
+    assert support is not None
+    assert table[support.start : support.end].startswith("Joint: Seal gland nuts")
