@@ -110,6 +110,12 @@ class EvidencePane(Vertical):
         elif tabs.active == "tab-lines":
             tabs.active = "tab-passage"
 
+    def focus_content(self) -> None:
+        """Give the keys to what is shown: the lines, the page, the passage."""
+        active = self.query_one(TabbedContent).active
+        shown = {"tab-lines": "#lines", "tab-page": "#page-image"}.get(active, "#passage-scroll")
+        self.query_one(shown).focus()
+
     def action_more(self) -> None:
         """Show one more neighbour on each side."""
         self._widen(1)

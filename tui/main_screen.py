@@ -145,8 +145,11 @@ class MainScreen(Screen[None]):
 
     @on(PlaceChosen)
     def _show_place(self, message: PlaceChosen) -> None:
-        self.set_class(True, "-evidence")
-        self.query_one(EvidencePane).show(message.place)
+        self.add_class("-evidence")
+        pane = self.query_one(EvidencePane)
+        pane.show(message.place)
+        if self.has_class("-narrow"):
+            self.call_after_refresh(pane.focus_content)  # the conversation is behind it
 
     @on(TurnChosen)
     def _choose_turn(self, message: TurnChosen) -> None:
@@ -189,7 +192,7 @@ class MainScreen(Screen[None]):
             return
         if self.has_class("-narrow") and self.has_class("-evidence"):
             self.remove_class("-evidence")
-            self.query_one(QuestionLine).focus()
+            self.query_one(Transcript).focus()
             return
         question = self.query_one(QuestionLine)
         if question.has_focus:

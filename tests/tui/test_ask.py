@@ -218,5 +218,7 @@ async def test_every_size_answers_and_shows_the_citation(filled, size):
         pane = pilot.app.main.query_one(EvidencePane)
         await until(pilot, lambda: pane.view is not None)
         assert pane.display and pane.region.width > 30
+        if size[0] < 110:  # one pane at a time: the keys are the evidence's
+            await until(pilot, lambda: pane.has_focus_within)
         await pilot.press("escape")
         assert pilot.app.main.query_one(Transcript).region.width > 30
