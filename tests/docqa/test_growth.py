@@ -310,6 +310,25 @@ def shift_names(folder):
         path.replace(folder / f"app.log.{number + 1}{tail}")
 
 
+def test_what_was_kept_back_is_looked_at_again_though_the_file_is_old(store, tmp_path, reader):
+    folder = tmp_path / "logs"
+    folder.mkdir()
+    log, writing = Logger(folder / "app.log"), SyncOptions(settling=Writing())
+    n_whole = 0
+    for _ in ("read anew", "read on"):
+        log.write(2)
+        log.write(1, end="")
+        os.utime(log.path, (1e9 + log.n, 1e9 + log.n))
+        run_sync(store, [folder], reader, options=writing)
+        assert len(lines_of(store)) == n_whole + 2
+        run_sync(store, [folder], reader)
+        assert lines_of(store) == lines_on_disk(folder) and len(lines_of(store)) == n_whole + 3
+        with log.path.open("a") as file:
+            file.write("\n")
+        run_sync(store, [folder], reader)
+        n_whole += 3
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_any_sequence_of_growth_and_rotation(store, tmp_path, reader, seed):
     rng = random.Random(seed)
