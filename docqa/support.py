@@ -31,6 +31,10 @@ ROW_MARK = " | "  # between the cells of a table row
 ROW_SLACK = 0.2  # a row may lack this share of the question's words that another row has
 SENTENCE_PRICE = 0.2  # a further sentence must bring this share of the words looked for
 
+_BARE_NUMBER = re.compile(r"\W*\d{1,3}\W*")
+_ASKS_FOR_NUMBER = re.compile(
+    r"\b(how many|number|count|which (page|step|chapter|section|version)|no\.)", re.IGNORECASE
+)
 _MARKER = re.compile(r"\s*\[(\d{1,4})(?:\s*[,;]\s*(\d{1,4}))*\]")
 
 
@@ -72,6 +76,8 @@ def _support_in(claim: str, question: str, evidence: Evidence) -> Support | None
     added_numbers = numbers(claim) - numbers(question)
     if not new or not added_numbers <= numbers(text):
         return None  # it says nothing that the question did not say, or a number from nowhere
+    if _BARE_NUMBER.fullmatch(claim) and not _ASKS_FOR_NUMBER.search(question):
+        return None  # "2" of what? The sentence with its unit answers
     is_short = len(new) <= SHORT_CLAIM_WORDS
     best_row = max((_share(list(known), words) for words in _rows(text)), default=0.0)
     best: Support | None = None

@@ -105,3 +105,10 @@ def test_a_value_of_another_row_is_no_support():
     support = find_support("17 Nm", question, (evidence(table),))
     assert support is not None
     assert table[support.start : support.end].startswith("Joint: Seal gland nuts")
+
+
+def test_a_bare_number_answers_only_how_many():
+    text = "The maximum working pressure is 16 bar. The impeller has 7 vanes."
+    assert find_support("16", "What is the maximum working pressure?", (evidence(text),)) is None
+    assert find_support("16 bar", "What is the maximum working pressure?", (evidence(text),))
+    assert find_support("7", "How many vanes has the impeller?", (evidence(text),))
