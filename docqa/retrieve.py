@@ -21,6 +21,7 @@ from docqa.wording import content_words, family, has_identifier, identifiers, si
 DUPLICATE_SIMILARITY = 0.9  # of the word sets of two passages
 MIN_DUPLICATE_WORDS = 8  # two short table rows are not the same passage
 
+CODE_RANK = 5  # so far down a passage with the question's codes is evidence whatever its score
 MIN_LEADERS = 3  # "Seals . . . . . . 14"
 _LEADERS = re.compile(r"(?:\. ?){5,}\s*\d+|…{2,}\s*\d+")
 
@@ -130,6 +131,7 @@ def _reranked(
     read, unread = candidates[: settings.n_rerank], candidates[settings.n_rerank :]
     verdicts = reranker.score(question, [passage_of(c) for c in read])
     threshold = settings.min_relevance if settings.min_relevance >= 0 else reranker.threshold
+    codes = identifiers(question)
     scored = [
         replace(
             candidate,
@@ -137,12 +139,22 @@ def _reranked(
             answer_start=verdict.answer_start,
             answer_end=verdict.answer_end,
             answer_score=verdict.answer_score,
-            dropped=NO_EVIDENCE if verdict.score < threshold else None,
+            dropped=NO_EVIDENCE
+            if verdict.score < threshold and not _has_all_codes(candidate, codes)
+            else None,
         )
         for candidate, verdict in zip(read, verdicts, strict=True)
     ]
     scored.sort(key=lambda c: (-(c.rerank_score or 0.0), -c.rrf_score, c.chunk.chunk_id))
     return scored + [replace(c, dropped=NOT_RERANKED) for c in unread]
+
+
+def _has_all_codes(candidate: Candidate, codes: set[str]) -> bool:
+    """Return whether the words found a passage that has every code of the question (`E13`)."""
+    rank = candidate.lexical_rank
+    if not codes or rank is None or rank > CODE_RANK:
+        return False
+    return all(has_identifier(code, candidate.chunk.text) for code in codes)
 
 
 def _without_strangers(question: str, candidates: list[Candidate]) -> list[Candidate]:

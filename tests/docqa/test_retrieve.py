@@ -100,3 +100,10 @@ def test_a_contents_page_is_no_evidence():
     contents = "Seals . . . . . . 14\nBearings . . . . . . 15\nTorques . . . . . . . 20"
     found = run("seals", [1, 2], [], {1: contents, 2: "Seals are replaced."})
     assert [c.dropped for c in found.candidates] == [r.CONTENTS, None]
+
+
+def test_a_passage_with_the_code_asked_for_is_evidence_whatever_its_score():
+    texts = {1: "Fault: E13 | Remedy: replace the sensor", 2: "Fault: E14 | Remedy: wait"}
+    question = "The display shows E13, so what is wrong and what should I do now?"
+    found = run(question, [1, 2], [], texts, OverlapReranker(), min_relevance=0.9)
+    assert [c.chunk.chunk_id for c in found.kept] == [1]
