@@ -28,7 +28,10 @@ if TYPE_CHECKING:
 Weights = Mapping[str, npt.NDArray[Any]]
 Ids = npt.NDArray[np.int32]
 
-_FLOAT, _INT32 = 1, 6  # TensorProto.DataType
+FLOAT, INT32 = 1, 6  # TensorProto.DataType
+POOL = ("B", 1, "T")
+Value = tuple[str, int, Iterable[int | str]]
+"""An input or output of a graph: name, TensorProto.DataType, sizes (a name: any)."""
 _MICROSOFT = "com.microsoft"
 
 
@@ -68,9 +71,14 @@ def open_session(folder: Path, shape: BertShape, n_threads: int) -> onnxruntime.
     Rows are padded on the right. `pool` weighs the tokens of a row: 1/length each for mean pooling.
     The output rows have unit length.
     """
+    weights = fused_weights(read_weights(folder / "model.safetensors"), shape)
+    return session_of(_graph(shape, weights), weights, n_threads)
+
+
+def session_of(graph: bytes, weights: Weights, n_threads: int) -> onnxruntime.InferenceSession:
+    """Return a session on the CPU of a ModelProto whose initialisers are `weights`."""
     import onnxruntime as ort
 
-    weights = _fused_weights(_read_weights(folder / "model.safetensors"), shape)
     options = ort.SessionOptions()
     options.intra_op_num_threads = n_threads
     options.inter_op_num_threads = 1
@@ -81,7 +89,6 @@ def open_session(folder: Path, shape: BertShape, n_threads: int) -> onnxruntime.
     # The session copies what it repacks and refers to the rest: OrtValue keeps the arrays alive.
     values = [ort.OrtValue.ortvalue_from_numpy(weights[name]) for name in names]
     options.add_external_initializers(names, values)
-    graph = _graph(shape, weights)
     return ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
 
 
@@ -96,7 +103,7 @@ def open_torch(
     import torch.nn.functional as F
 
     dtype = torch.float32 if device == "cpu" else torch.float16
-    raw = _fused_weights(_read_weights(folder / "model.safetensors"), shape)
+    raw = fused_weights(read_weights(folder / "model.safetensors"), shape)
     w = {name: torch.from_numpy(array).to(device, dtype) for name, array in raw.items()}
     size, epsilon = (shape.hidden,), shape.epsilon
 
@@ -128,7 +135,7 @@ def open_torch(
     return run
 
 
-def _read_weights(file: Path) -> dict[str, npt.NDArray[np.float32]]:
+def read_weights(file: Path) -> dict[str, npt.NDArray[np.float32]]:
     """Return the tensors as float32, without the prefix that some checkpoints carry.
 
     Raises:
@@ -147,7 +154,7 @@ def _read_weights(file: Path) -> dict[str, npt.NDArray[np.float32]]:
         raise ValueError(str(error)) from error
 
 
-def _fused_weights(raw: Weights, shape: BertShape) -> dict[str, npt.NDArray[np.float32]]:
+def fused_weights(raw: Weights, shape: BertShape) -> dict[str, npt.NDArray[np.float32]]:
     """Return the weights in the layout of the fused operators: (in, out), Q K V side by side."""
     embeddings = "embeddings."
     fused = {
@@ -173,17 +180,20 @@ def _fused_weights(raw: Weights, shape: BertShape) -> dict[str, npt.NDArray[np.f
         for ours, theirs in ((f"{i}.norm1", "attention.output"), (f"{i}.norm2", "output")):
             fused[f"{ours}.gamma"] = raw[f"{layer}{theirs}.LayerNorm.weight"]
             fused[f"{ours}.beta"] = raw[f"{layer}{theirs}.LayerNorm.bias"]
-    _check_shapes(fused, shape)
+    check_shapes(fused, shape)
     return {name: np.ascontiguousarray(array) for name, array in fused.items()}
 
 
-def _check_shapes(fused: Weights, shape: BertShape) -> None:
-    """Raise ValueError where config.json and the weights disagree: native code will not ask."""
+def check_shapes(fused: Weights, shape: BertShape) -> None:
+    """Raise ValueError where config.json and the weights disagree: native code will not ask.
+
+    Knows the tensors of `models.reader` too: a second token type and the heads.
+    """
     hidden = shape.hidden
     if hidden % shape.n_heads:
         raise ValueError(f"{hidden} dimensions cannot be shared by {shape.n_heads} heads")
     for name, array in fused.items():
-        kind = name.rpartition(".")[2] if name[0].isdigit() else name
+        kind = name.rpartition(".")[2]
         expected = {
             "qkv": (hidden, 3 * hidden),
             "out": (hidden, hidden),
@@ -191,6 +201,10 @@ def _check_shapes(fused: Weights, shape: BertShape) -> None:
             "down": (fused["0.up"].shape[1], hidden),
             "word": (len(array), hidden),
             "position": (shape.n_positions, hidden),
+            "type": (2, hidden),
+            "dense": (hidden, hidden),
+            "score": (hidden, 1),
+            "span": (hidden, 2),
             "bias": (fused[name.removesuffix(".bias")].shape[1],) if kind == "bias" else (),
         }.get(kind, (hidden,))
         if array.shape != expected:
@@ -199,30 +213,40 @@ def _check_shapes(fused: Weights, shape: BertShape) -> None:
 
 def _graph(shape: BertShape, weights: Weights) -> bytes:
     """Return the ModelProto: opset 17 and com.microsoft 1; all weights are external."""
+    last = f"h{shape.n_layers}"
     nodes = [
-        _node(
-            "EmbedLayerNormalization",
-            ["ids", "", "word", "position", "", "norm.gamma", "norm.beta"],
-            ["h0", "unused"],
-            epsilon=shape.epsilon,
-        )
+        *encoder_nodes(shape),
+        node("MatMul", ["pool", last], ["pooled"], domain=""),
+        node("LpNormalization", ["pooled"], ["vectors"], domain="", axis=-1, p=2),
     ]
-    for i in range(shape.n_layers):
-        nodes += _layer(i, shape)
-    nodes += [
-        _node("MatMul", ["pool", f"h{shape.n_layers}"], ["pooled"], domain=""),
-        _node("LpNormalization", ["pooled"], ["vectors"], domain="", axis=-1, p=2),
-    ]
-    graph = b"".join(_field(1, node) for node in nodes)
+    inputs = [("ids", INT32, ("B", "T")), ("lengths", INT32, ("B",)), ("pool", FLOAT, POOL)]
+    return model(nodes, weights, inputs, [("vectors", FLOAT, ("B", 1, shape.hidden))])
+
+
+def encoder_nodes(shape: BertShape, *, has_types: bool = False) -> list[bytes]:
+    """Return the nodes from ids (B, T), lengths (B,) to h{n_layers} (B, T, H).
+
+    With `has_types` the token types are an input, `types` (B, T), and `type` a weight.
+    """
+    types, table = ("types", "type") if has_types else ("", "")
+    first = node(
+        "EmbedLayerNormalization",
+        ["ids", types, "word", "position", table, "norm.gamma", "norm.beta"],
+        ["h0", "unused"],
+        epsilon=shape.epsilon,
+    )
+    return [first] + [part for i in range(shape.n_layers) for part in _layer(i, shape)]
+
+
+def model(
+    nodes: Iterable[bytes], weights: Weights, inputs: Iterable[Value], outputs: Iterable[Value]
+) -> bytes:
+    """Return the ModelProto of a graph: opset 17 and com.microsoft 1; all weights are external."""
+    graph = b"".join(_field(1, part) for part in nodes)
     graph += _field(2, b"bert")
     graph += b"".join(_field(5, _external(name, array)) for name, array in weights.items())
-    for name, kind, dims in (
-        ("ids", _INT32, ("B", "T")),
-        ("lengths", _INT32, ("B",)),
-        ("pool", _FLOAT, ("B", 1, "T")),
-    ):
-        graph += _field(11, _value(name, kind, dims))
-    graph += _field(12, _value("vectors", _FLOAT, ("B", 1, shape.hidden)))
+    graph += b"".join(_field(11, _value(*value)) for value in inputs)
+    graph += b"".join(_field(12, _value(*value)) for value in outputs)
     opsets = [_field(2, 17), _field(1, _MICROSOFT.encode()) + _field(2, 1)]
     return _field(1, 8) + _field(7, graph) + b"".join(_field(8, opset) for opset in opsets)
 
@@ -230,23 +254,23 @@ def _graph(shape: BertShape, weights: Weights) -> bytes:
 def _layer(i: int, shape: BertShape) -> list[bytes]:
     """One layer: h{i} -> h{i + 1}, normalised after each residual (post-norm)."""
     return [
-        _node(
+        node(
             "Attention",
             [f"h{i}", f"{i}.qkv", f"{i}.qkv.bias", "lengths"],
             [f"{i}.context"],
             num_heads=shape.n_heads,
         ),
-        _node("MatMul", [f"{i}.context", f"{i}.out"], [f"{i}.mixed"], domain=""),
-        _node(
+        node("MatMul", [f"{i}.context", f"{i}.out"], [f"{i}.mixed"], domain=""),
+        node(
             "SkipLayerNormalization",
             [f"{i}.mixed", f"h{i}", f"{i}.norm1.gamma", f"{i}.norm1.beta", f"{i}.out.bias"],
             [f"{i}.a"],
             epsilon=shape.epsilon,
         ),
-        _node("MatMul", [f"{i}.a", f"{i}.up"], [f"{i}.wide"], domain=""),
-        _node("BiasGelu", [f"{i}.wide", f"{i}.up.bias"], [f"{i}.active"]),
-        _node("MatMul", [f"{i}.active", f"{i}.down"], [f"{i}.narrow"], domain=""),
-        _node(
+        node("MatMul", [f"{i}.a", f"{i}.up"], [f"{i}.wide"], domain=""),
+        node("BiasGelu", [f"{i}.wide", f"{i}.up.bias"], [f"{i}.active"]),
+        node("MatMul", [f"{i}.active", f"{i}.down"], [f"{i}.narrow"], domain=""),
+        node(
             "SkipLayerNormalization",
             [f"{i}.narrow", f"{i}.a", f"{i}.norm2.gamma", f"{i}.norm2.beta", f"{i}.down.bias"],
             [f"h{i + 1}"],
@@ -280,7 +304,7 @@ def _strings(tag: int, values: Iterable[str]) -> bytes:
     return b"".join(_field(tag, value.encode()) for value in values)
 
 
-def _node(
+def node(
     kind: str,
     inputs: Sequence[str],
     outputs: Sequence[str],
@@ -288,19 +312,20 @@ def _node(
     domain: str = _MICROSOFT,
     **attributes: int | float,
 ) -> bytes:
-    node = _strings(1, inputs) + _strings(2, outputs) + _field(3, outputs[0].encode())
-    node += _field(4, kind.encode())
+    """Return a NodeProto, named like its first output."""
+    made = _strings(1, inputs) + _strings(2, outputs) + _field(3, outputs[0].encode())
+    made += _field(4, kind.encode())
     for name, value in attributes.items():
         is_float = isinstance(value, float)
         body = _field(1, name.encode()) + _field(2 if is_float else 3, value)
-        node += _field(5, body + _field(20, 1 if is_float else 2))
-    return node + _field(7, domain.encode())
+        made += _field(5, body + _field(20, 1 if is_float else 2))
+    return made + _field(7, domain.encode())
 
 
 def _external(name: str, array: npt.NDArray[Any]) -> bytes:
     dims = b"".join(_field(1, size) for size in array.shape)
     entry = _field(1, b"location") + _field(2, b"memory")
-    return dims + _field(2, _FLOAT) + _field(8, name.encode()) + _field(13, entry) + _field(14, 1)
+    return dims + _field(2, FLOAT) + _field(8, name.encode()) + _field(13, entry) + _field(14, 1)
 
 
 def _value(name: str, kind: int, dims: Iterable[int | str]) -> bytes:
