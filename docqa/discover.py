@@ -192,8 +192,8 @@ def _is_wanted_place(path: str, options: WalkOptions) -> bool:
 
 
 def _walk(top: str, findings: Findings, options: WalkOptions) -> Iterator[Found]:
-    above = options.watched_above(top)
-    root = above.path if above else top
+    watched = options.watched_above(top)
+    root = watched.path if watched else top
     rules = ignored_between(root, top)
     pending = [(top, ignored_above(top) if rules is None else rules)]
     while pending:

@@ -58,6 +58,11 @@ def packaged_folder() -> Path:
     )
 
 
+def packaged_name() -> str:
+    """Return the `name` of the packaged embedder without loading it: its label and its hash."""
+    return f"{PACKAGED}:{digest(packaged_folder() / 'model.safetensors')}"
+
+
 def open_embedder(config: EmbedConfig) -> Embedder:
     """Return the embedder that `config` names.
 
@@ -68,6 +73,8 @@ def open_embedder(config: EmbedConfig) -> Embedder:
     folder = _folder(config)
     files = BertFiles.read(folder)
     if files is None:
+        from models.sentence_embedder import SentenceTransformerEmbedder
+
         return SentenceTransformerEmbedder(folder, config)
     onnx = OnnxMiniLM(files, batch_size=config.batch_size)
     if config.device == "cpu":
@@ -242,7 +249,7 @@ class _BertEmbedder:
         self._batch_size = batch_size
         prompts = (files.query_prompt, files.document_prompt)
         self._max_tokens = files.max_tokens - max(self._tokens.count(prompts))
-        self._name = f"{files.label}:{_digest(files.folder / 'model.safetensors')}"
+        self._name = f"{files.label}:{digest(files.folder / 'model.safetensors')}"
 
     @property
     def name(self) -> str:
@@ -300,7 +307,8 @@ class _BertEmbedder:
         return mean
 
 
-def _digest(file: Path) -> str:
+def digest(file: Path) -> str:
+    """Return 16 hex digits that identify the content of `file`."""
     from blake3 import blake3
 
     hasher = blake3(max_threads=blake3.AUTO)
@@ -400,82 +408,3 @@ class BulkOnGpu:
     def embed_query(self, text: str) -> Vector:
         """Return (D,) float32 of unit length."""
         return self._onnx.embed_query(text)
-
-
-class SentenceTransformerEmbedder:
-    """Any other model folder, through sentence-transformers, with the folder's own prompts.
-
-    Local files only: the hub is switched off before the import, code in the folder is not run, and
-    weights that are not safetensors are refused.
-    """
-
-    def __init__(self, folder: Path, config: EmbedConfig) -> None:
-        os.environ["HF_HUB_OFFLINE"] = "1"  # read when huggingface_hub is imported
-        os.environ["TRANSFORMERS_OFFLINE"] = "1"
-        from sentence_transformers import SentenceTransformer
-        from transformers.utils import logging as transformers_logging
-
-        transformers_logging.disable_progress_bar()
-        device = None if config.device == "auto" else config.device
-        weights = sorted(folder.rglob("*.safetensors"))
-        if not weights:
-            raise ModelRefused(f"{folder}: no .safetensors file; other formats can run code")
-        try:
-            self._model: Any = SentenceTransformer(
-                str(folder),
-                device=device,
-                local_files_only=True,
-                trust_remote_code=False,
-                model_kwargs={"use_safetensors": True},
-            )
-        except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
-            raise ModelRefused(f"{folder}: the model does not load: {error}") from error
-        self._batch_size = config.batch_size
-        self._name = f"{folder.name}:{'+'.join(_digest(file) for file in weights)}"
-        self.backend = f"sentence-transformers {self._model.device}"
-        self.fallback_reason: str | None = None
-
-    @property
-    def name(self) -> str:
-        """Folder name and the hashes of its weight files."""
-        return self._name
-
-    @property
-    def dim(self) -> int:
-        """D."""
-        return int(self._model.get_embedding_dimension())
-
-    @property
-    def max_tokens(self) -> int:
-        """The longest text that is read whole, special tokens included, the prompt taken off."""
-        limit = int(self._model.max_seq_length or 512)
-        prompts = list(self._model.prompts.values()) or [""]
-        return limit - max(self.count_tokens(prompts))
-
-    def count_tokens(self, texts: Sequence[str]) -> list[int]:
-        """Return the number of tokens of each text, special tokens not counted."""
-        if not texts:
-            return []
-        found = self._model.tokenizer(list(texts), add_special_tokens=False, verbose=False)
-        return [len(ids) for ids in found["input_ids"]]
-
-    def embed_documents(self, texts: Sequence[str]) -> Vectors:
-        """Return (N, D) float32, rows of unit length, in the order of `texts`."""
-        if not texts:
-            return np.empty((0, self.dim), np.float32)
-        return self._run(self._model.encode_document, list(texts))
-
-    def embed_query(self, text: str) -> Vector:
-        """Return (D,) float32 of unit length."""
-        first: Vector = self._run(self._model.encode_query, [text])[0]
-        return first
-
-    def _run(self, encode: Any, texts: list[str]) -> Vectors:
-        vectors: Vectors = encode(
-            texts,
-            batch_size=self._batch_size,
-            normalize_embeddings=True,
-            show_progress_bar=False,
-            convert_to_numpy=True,
-        )
-        return vectors.astype(np.float32, copy=False)

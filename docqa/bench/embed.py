@@ -36,15 +36,15 @@ from docqa.protocols import Embedder
 from models.embedder import (
     BertFiles,
     OnnxMiniLM,
-    SentenceTransformerEmbedder,
     n_physical_cores,
     packaged_folder,
 )
+from models.sentence_embedder import SentenceTransformerEmbedder
 
 _FIRST_VECTOR = """
 import time; begin = time.perf_counter()
 from docqa.config import EmbedConfig
-from models import embedder
+from models import embedder, sentence_embedder
 config = EmbedConfig(device="cpu")
 made = {make}
 made.embed_query("which valve?")
@@ -53,7 +53,7 @@ print(time.perf_counter() - begin)
 _MAKE = {
     "docqa": "embedder.open_embedder(config)",
     "sentence-transformers": (
-        "embedder.SentenceTransformerEmbedder(embedder.packaged_folder(), config)"
+        "sentence_embedder.SentenceTransformerEmbedder(embedder.packaged_folder(), config)"
     ),
 }
 

@@ -16,13 +16,13 @@ from models.embedder import (
     BertTokens,
     BulkOnGpu,
     OnnxMiniLM,
-    SentenceTransformerEmbedder,
     TorchMiniLM,
     batches,
     chunk_options,
     open_embedder,
     packaged_folder,
 )
+from models.sentence_embedder import SentenceTransformerEmbedder
 
 TEXTS = [
     "The pump's seal must be replaced every 2,000 hours.",
