@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+import traceback
 from dataclasses import replace
 from pathlib import Path
 
@@ -268,13 +269,14 @@ def main(folder: Path) -> None:
                 await main_screen(app, text)
                 await other_screens(app, text)
         except Exception as error:
-            problems.append(f"{type(error).__name__}: {error}")
-            raise
+            problems.append("".join(traceback.format_exception(error)))
         finally:
             app.exit(0)
 
     app.run(auto_pilot=walk)
     made.close()
+    if app.return_code:
+        problems.append(f"the app ended with code {app.return_code}")
     (folder / "problems").write_text("\n".join(problems))
 
 

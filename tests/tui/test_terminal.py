@@ -82,7 +82,9 @@ def run_in_terminal(arguments: list[str], rows: int, columns: int, timeout_s: fl
 def sent(tmp_path_factory) -> str:
     folder = tmp_path_factory.mktemp("hostile")
     raw = run_in_terminal([sys.executable, "-m", "tests.tui.hostile", str(folder)], 70, 400, 280)
-    assert (folder / "problems").read_text() == ""
+    problems = folder / "problems"
+    assert problems.exists(), OWN.sub(b"", raw)[-3000:].decode("utf-8", "replace")
+    assert problems.read_text() == ""
     return OWN.sub(b"", raw).decode("utf-8", "replace")
 
 
