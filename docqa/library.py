@@ -22,7 +22,7 @@ from docqa import ingest
 from docqa.config import Config
 from docqa.discover import WalkOptions, absolute, is_below
 from docqa.embedding import Embedding
-from docqa.errors import FileError, ModelError, UsageError
+from docqa.errors import DocqaError, FileError, ModelError, UsageError
 from docqa.events import SyncDone, SyncEvent, WatchProblem
 from docqa.feed import WordFeed
 from docqa.index.dense import DenseIndex
@@ -176,17 +176,21 @@ class Library:
                 nonlocal parts
                 options = ingest.SyncOptions(walk, settling=settler, changes_only=True)
                 yield from ingest.sync(parts, paths, options)
-                if settler.due:  # a file is about to come to rest
-                    reader.warm_up()
                 try:
                     self._follow_vectors(embedding)
                 except ModelError as error:
                     parts = replace(parts, embedding=None)
                     yield WatchProblem(f"{error} Words are searchable all the same.")
 
+            # The first change is to be found as quickly as the others.
+            warming = threading.Thread(target=self._warm_up, args=(reader,), daemon=True)
+            warming.start()
             skip = str(self.paths.root)
             watcher = Watcher(look, folders, stop, settler, skip=skip, pace=pace)
-            yield from watcher.run()
+            try:
+                yield from watcher.run()
+            finally:
+                warming.join()
 
     def set_watched(
         self, path: Path, is_on: bool, include: tuple[str, ...] = (), exclude: tuple[str, ...] = ()
@@ -201,6 +205,13 @@ class Library:
         if is_below(place, str(self.paths.root)):
             raise UsageError(f"{place}: is the library itself; it cannot be watched")
         self.store.roots.watch(WatchedFolder(place, include, exclude))
+
+    def _warm_up(self, reader: WorkerReader) -> None:
+        """Load what reading a file needs; what is wrong with it is said when a file is read."""
+        with contextlib.suppress(DocqaError):
+            _ = self._chunk_limits
+            _ = self.lexical
+            reader.warm_up()
 
     def _follow_vectors(self, embedding: Embedding) -> None:
         """Take in the vectors of a watcher that are done; save them when none is left to do."""
@@ -246,6 +257,8 @@ class WorkerReader:
         self._options = ParseOptions(password, parse.ocr, parse.ocr_language)
         self._limits = limits
         self._worker: ParseWorker | None = None
+        self._guard = threading.Lock()
+        self._is_closed = False
 
     @property
     def pid(self) -> int | None:
@@ -275,12 +288,14 @@ class WorkerReader:
         return self._worker.parse(path, options, chunking=chunking, tail=tail)
 
     def warm_up(self) -> None:
-        """Start the process if it does not run."""
+        """Start the process for the first time, if that was not done; safe from any thread."""
         from docqa.parse.worker import ParseWorker
 
-        if self._worker is None:
-            self._worker = ParseWorker(self._config)
-        self._worker.start()
+        with self._guard:
+            if self._worker is None and not self._is_closed:
+                worker = ParseWorker(self._config)
+                worker.start()
+                self._worker = worker
 
     def is_well(self) -> bool:
         """Whether the worker reads a harmless file."""
@@ -294,8 +309,10 @@ class WorkerReader:
 
     def close(self) -> None:
         """End the worker."""
-        if self._worker is not None:
-            self._worker.close()
+        with self._guard:
+            self._is_closed = True
+            if self._worker is not None:
+                self._worker.close()
 
     def kill(self) -> None:
         """End the worker's process from another thread: whoever reads from it sees it die."""
