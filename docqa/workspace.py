@@ -285,9 +285,7 @@ class Workspace:
         if not found.kept:
             yield Answered(replace(self._not_found(question, found, usage), query=query))
             return
-        prompt = pack.pack(
-            query, found.candidates, engine=self.engine, settings=self.config.answer
-        )
+        prompt = pack.pack(query, found.candidates, engine=self.engine, settings=self.config.answer)
         yield Packed(prompt)
         draft: Draft | None = None
         for event in generate_answer(
