@@ -88,7 +88,8 @@ class EvidencePane(Vertical):
         """Say what will stand here."""
         self.border_title = Content("Evidence")
         hint = "Choose a citation: Enter on it, its number in the transcript, or a click."
-        self.query_one("#passage", Static).update(plain(hint, "$text-muted"))
+        for passage in self.query("#passage").results(Static):
+            passage.update(plain(hint, "$text-muted"))
 
     def show(self, place: Place) -> None:
         """Show a place; the passage at once, the rest when its tab is looked at."""

@@ -109,6 +109,8 @@ class LibraryScreen(Screen[None]):
 
     def on_mount(self) -> None:
         """Fill tree and table."""
+        if not self.is_laid_out:
+            return  # left before that
         table = self.query_one("#library-table", DataTable)
         table.add_columns(*[Text(name) for name in _COLUMNS])
         self.show_documents(self.documents)
@@ -117,14 +119,24 @@ class LibraryScreen(Screen[None]):
 
     # What the app tells
 
+    @property
+    def is_laid_out(self) -> bool:
+        """Whether the panes are there: the app may speak before they are."""
+        return bool(self.query("#library-details"))
+
     def show_documents(self, documents: list[Document]) -> None:
         """Show the documents as they are now; the cursor stays."""
         self.documents = documents
+        if not self.is_laid_out:
+            return  # `on_mount` shows them
         self._fill_tree()
         self._fill_table()
 
     def show_progress(self, state: SyncState) -> None:
         """Show how far indexing is."""
+        self._state = state
+        if not self.is_laid_out:
+            return
         line = self.query_one("#library-progress", Static)
         if state.is_running:
             width = 30

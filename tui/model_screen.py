@@ -92,6 +92,8 @@ class ModelScreen(Screen[None]):
 
     def on_mount(self) -> None:
         """Look the models up in a thread."""
+        if not self.query("#plan"):
+            return  # left before it was laid out
         table = self.query_one("#plan", DataTable)
         table.add_columns(*[Text(name) for name in _COLUMNS])
         self._list_models()

@@ -85,6 +85,8 @@ class WhyScreen(Screen[None]):
 
     def on_mount(self) -> None:
         """Fill the table."""
+        if not self.query("#candidates"):
+            return  # left before it was laid out
         table = self.query_one("#candidates", DataTable)
         table.add_columns(*[Text(name) for name in _COLUMNS])
         fate = fates(self.turn)

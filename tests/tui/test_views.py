@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +21,7 @@ from tui.half_blocks import HalfBlockView
 from tui.help import KEYS, HelpScreen
 from tui.line_view import LineView
 from tui.lines import MAX_LINE_CHARS, FileLines, TextLines
-from tui.messages import PlaceChosen
+from tui.messages import DocumentsRead, PlaceChosen
 from tui.model_screen import ModelScreen
 from tui.outside import outside_command
 from tui.page_view import PageView, boxed
@@ -247,3 +248,19 @@ async def test_a_flood_of_events_is_one_message_a_batch(filled):
     run.run()
     assert owner.messages == ["RunProgressed", "RunEnded"]
     assert run.drain() == list(range(10_000)) and run.drain() == []
+
+
+async def test_screens_that_are_left_at_once(filled):
+    async with filled.app().run_test(size=(160, 45)) as pilot:
+        await asked(pilot, QUESTION)
+        app = pilot.app
+        for number in range(3):
+            for opened in (app.action_why, app.action_library, app.action_model, app.action_help):
+                opened()
+                if number:
+                    await asyncio.sleep(0)
+                app.post_message(DocumentsRead(app.documents))
+                app.pop_screen()
+        await pilot.pause()
+        assert app.screen is app.main and app.return_code in (None, 0)
+        await asked(pilot, QUESTION)
