@@ -21,7 +21,7 @@ from docqa.support import best_sentence, cite, find_support, markers_in, without
 from docqa.types import AnswerKind, Citation, Evidence, PackedPrompt, Usage
 from docqa.wording import content_words, sentences
 
-OVERRULES_REFUSAL = 0.6  # the score of evidence that is shown although the model said "not found"
+OVERRULES_REFUSAL = 0.1  # the score of evidence that is shown although the model said "not found"
 MIN_QUOTE_COVERAGE = 0.5  # of the question's content words, where no reader marked the answer
 
 UNSUPPORTED = "the model's own words were not supported by the sources: the best quote instead"

@@ -61,7 +61,7 @@ def test_strong_evidence_is_quoted_although_the_model_refused():
 
 
 def test_the_refusal_is_a_state():
-    draft, shown = run(NOT_FOUND, sources=(evidence(TEXT, score=0.55),))
+    draft, shown = run(NOT_FOUND, sources=(evidence(TEXT, score=0.05),), quote_score=0.03)
     assert draft.kind is AnswerKind.NOT_FOUND
     assert shown == "" and draft.text == NOT_FOUND
 
