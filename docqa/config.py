@@ -79,7 +79,7 @@ class RetrieveConfig:
     rrf_k: int = 60
     n_rerank: int = 24
     min_relevance: float = -1.0  # -1: the reranker's own calibrated threshold
-    reranker: str = "auto"  # auto | none | a cross-encoder folder
+    reranker: str = "auto"  # auto | reader | interim | none | a cross-encoder folder
 
 
 @dataclass(frozen=True, slots=True)

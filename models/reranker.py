@@ -2,16 +2,17 @@
 
     open_reranker(config.retrieve, embedder) -> Reranker
 
-`auto` is the trained reader of `models.reader` where its weights are shipped, else the interim
-scorer below, which needs no training; a folder is a sentence-transformers cross-encoder. The
-caller handles `none`: nothing is reranked then and nothing is opened.
+`reader` is the trained reader of `models.reader`, where its weights are shipped and fit. `interim`,
+which is also what stands in for it and what `auto` is (see DEFAULT), is the scorer below, which
+needs no training; a folder is a sentence-transformers cross-encoder. The caller handles `none`:
+nothing is reranked then and nothing is opened.
 """
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,21 +22,39 @@ from docqa.errors import ModelNotFound, ModelRefused
 from docqa.protocols import Embedder, Passage, Relevance, Reranker
 from docqa.wording import content_words, sentences
 
+# What `auto` is. The reader ranks a little better, but picks wrong table rows and costs more than
+# twice as much (models/weights/reader.md): it has to be asked for.
+DEFAULT = "interim"
+
 
 def open_reranker(config: RetrieveConfig, embedder: Embedder) -> Reranker:
     """Return the reranker that `config.reranker` names.
 
     Args:
-        config: `reranker` is `auto` or the path of a cross-encoder folder.
-        embedder: runs the interim scorer; not used by the others.
+        config: `reranker` is `auto`, `reader`, `interim` or the path of a cross-encoder folder.
+        embedder: runs the interim scorer.
 
     Raises:
         ModelNotFound: the folder does not exist.
         ModelRefused: the folder holds no cross-encoder with a single score.
     """
-    if config.reranker == "auto":
+    wanted = DEFAULT if config.reranker == "auto" else config.reranker
+    if wanted == "reader":
+        return _reader_or_interim(embedder)
+    if wanted == "interim":
         return InterimReranker(embedder)
     return CrossEncoderReranker(Path(config.reranker).expanduser())
+
+
+def _reader_or_interim(embedder: Embedder) -> Reranker:
+    """Return the reader, or, where its weights are not there or do not fit, the interim scorer."""
+    from models.embedder import packaged_folder
+    from models.reader import Reader
+
+    try:
+        return Reader.open(packaged_folder(), InterimReranker(embedder))
+    except (ModelNotFound, ModelRefused) as error:
+        return InterimReranker(embedder, reason=str(error))
 
 
 # ------------------------------------------------------------------ what kind of answer is asked
@@ -106,13 +125,16 @@ class InterimReranker:
     WEIGHTS = (2.6, 5.3, 11.2, 0.2)
     THRESHOLD = 0.03
 
-    def __init__(self, embedder: Embedder) -> None:
+    def __init__(self, embedder: Embedder, *, reason: str = "") -> None:
+        """`reason`: why it stands in for the reader, if it does."""
         self._embedder = embedder
+        self._reason = reason
 
     @property
     def name(self) -> str:
-        """Identity of the formula and of the embedder under it."""
-        return f"interim/1 on {self._embedder.name}"
+        """Identity of the formula and of the embedder under it, and why it is used."""
+        suffix = f" ({self._reason})" if self._reason else ""
+        return f"interim/1 on {self._embedder.name}{suffix}"
 
     @property
     def is_calibrated(self) -> bool:
@@ -138,9 +160,12 @@ class InterimReranker:
         return found
 
     def features(
-        self, question: str, passages: Sequence[Passage]
+        self, question: str, passages: Sequence[Passage], only: Container[int] | None = None
     ) -> tuple[list[tuple[float, float, float, float]], list[tuple[int, int] | None]]:
-        """Return the four features of each passage and the span of its best sentence."""
+        """Return the four features of each passage and the span of its best sentence.
+
+        With `only`, sentences are looked for in the passages of those indices; all weigh the words.
+        """
         asked = set(content_words(question))
         bags = [set(content_words(f"{p.context}\n{p.text}")) for p in passages]
         idf = {
@@ -148,7 +173,12 @@ class InterimReranker:
         }
         total = sum(idf.values()) or 1.0
         expected = answer_pattern(question)
-        looked = [_look(p.text, idf, total, expected)[: self.N_EMBEDDED] for p in passages]
+        looked = [
+            _look(p.text, idf, total, expected)[: self.N_EMBEDDED]
+            if only is None or i in only
+            else []
+            for i, p in enumerate(passages)
+        ]
         cosines = self._cosines(question, passages, looked)
 
         features: list[tuple[float, float, float, float]] = []
