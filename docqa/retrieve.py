@@ -23,7 +23,7 @@ MIN_DUPLICATE_WORDS = 8  # two short table rows are not the same passage
 
 CODE_RANK = 5  # so far down a passage with the question's codes is evidence whatever its score
 MIN_LEADERS = 3  # "Seals . . . . . . 14"
-_LEADERS = re.compile(r"(?:\. ?){5,}\s*\d+|…{2,}\s*\d+")
+_LEADERS = re.compile(r"(?:(?:\. ?){5,}|…+)\s*\d+")
 
 NO_EVIDENCE = "below the threshold of relevance"
 NOT_RERANKED = "fused rank too low to be reranked"

@@ -100,6 +100,8 @@ def test_a_contents_page_is_no_evidence():
     contents = "Seals . . . . . . 14\nBearings . . . . . . 15\nTorques . . . . . . . 20"
     found = run("seals", [1, 2], [], {1: contents, 2: "Seals are replaced."})
     assert [c.dropped for c in found.candidates] == [r.CONTENTS, None]
+    short = run("seals", [1], [], {1: "Seals … 14 1.1 Bearings … 15 1.2 Torques … 20"})
+    assert [c.dropped for c in short.candidates] == [r.CONTENTS]
 
 
 def test_a_passage_with_the_code_asked_for_is_evidence_whatever_its_score():
