@@ -36,7 +36,7 @@ class LibraryConfig:
 class ModelConfig:
     """The language model and how it is loaded."""
 
-    path: str = "smollm2-135m-instruct"  # a name of `docqa models` or a GGUF file
+    path: str = "smollm2-135m-instruct"  # a name of `docqa models`, a GGUF file, none
     engine: str = "llama"  # llama | torch
     adapter: str = "auto"  # auto: ours where its base is loaded; none; or a GGUF adapter
     context_length: int = 0  # tokens; 0: as trained, 8192 at most. Beyond: see `rope`

@@ -10,12 +10,12 @@ from typing import Any
 
 from docqa import doctor
 from docqa.config import Config, ModelConfig
-from docqa.errors import DocqaError
+from docqa.errors import DocqaError, ModelNotFound
 from docqa.library import Library
 from docqa.paths import LibraryPaths
 from docqa.protocols import Embedder, Engine, Reranker
 from docqa.types import EngineInfo
-from docqa.workspace import Workspace
+from docqa.workspace import NO_MODEL_NAME, Workspace
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +141,8 @@ def _models(config: Config) -> list[doctor.Finding]:
 
     found = []
     try:
+        if config.model.path == NO_MODEL_NAME:
+            raise ModelNotFound("no language model is used: answers are quotes")
         path = resolve(config.model.path)
         found.append(doctor.Finding("model", config.model.path, str(path)))
         found.append(_offload())

@@ -21,7 +21,7 @@ from types import TracebackType
 from typing import BinaryIO
 
 from docqa import pack, prompts
-from docqa.answer import Draft, generate_answer
+from docqa.answer import NO_MODEL, Draft, generate_answer, quote_answer
 from docqa.config import Config
 from docqa.errors import UnsupportedFile
 from docqa.events import (
@@ -58,6 +58,7 @@ _WHOLE_DOCUMENT = re.compile(
     r"|\bcompare all\b",
     re.IGNORECASE,
 )
+NO_MODEL_NAME = "none"  # as `model.path`: answers are quotes
 ONLY_PASSAGES = "only the passages listed were read, not the whole document"
 
 
@@ -216,7 +217,7 @@ class Workspace:
 
     def warm_up(self) -> None:
         """Begin to load the language model in the background."""
-        if self._engine is None:
+        if self._engine is None and self.config.model.path != NO_MODEL_NAME:
             self._engine = self._threads.submit(self._open_engine)
 
     @property
@@ -276,7 +277,9 @@ class Workspace:
             yield AnswerText(scanned.text)
             yield Answered(scanned)
             return
-        self.warm_up()
+        is_quoting = self.config.model.path == NO_MODEL_NAME
+        if not is_quoting:
+            self.warm_up()
         query = effective_query(question, options.earlier)
         found = self._retrieve(query, scope)
         yield Retrieved(query, found.candidates, found.retrieve_s, found.rerank_s)
@@ -284,6 +287,9 @@ class Workspace:
         notes = (ONLY_PASSAGES,) if _WHOLE_DOCUMENT.search(question) else ()
         if not found.kept:
             yield Answered(replace(self._not_found(question, found, usage), query=query))
+            return
+        if is_quoting:
+            yield from self._quoted(question, query, found, usage, notes)
             return
         prompt = pack.pack(query, found.candidates, engine=self.engine, settings=self.config.answer)
         yield Packed(prompt)
@@ -314,6 +320,31 @@ class Workspace:
                 usage=usage,
                 engine=self.engine.info,
                 notes=(*draft.notes, *notes),
+            )
+        )
+
+    def _quoted(
+        self, question: str, query: str, found: Retrieval, usage: Usage, notes: tuple[str, ...]
+    ) -> Iterator[AskEvent]:
+        """Answer with the best verbatim sentence: no model is loaded or asked."""
+        evidence = pack.nearest(found.kept, self.config.answer.k)
+        quote = quote_answer(query, evidence, self._quote_score())
+        if quote is None:
+            yield Answered(replace(self._not_found(question, found, usage), query=query))
+            return
+        yield AnswerText(quote.text)
+        yield Answered(
+            Answer(
+                question=question,
+                query=query,
+                found=True,
+                kind=quote.kind,
+                text=quote.text,
+                citations=quote.citations,
+                evidence=evidence,
+                usage=usage,
+                engine=None,
+                notes=(NO_MODEL, *notes),
             )
         )
 

@@ -117,7 +117,9 @@ def _ask(parser: argparse.ArgumentParser) -> None:
     )
     _parse_options(parser)
     _scope_options(parser)
-    parser.add_argument("--model", metavar="GGUF|NAME", help="language model")
+    parser.add_argument(
+        "--model", metavar="GGUF|NAME", help="language model; none: the best quote, at once"
+    )
     parser.add_argument("--max-tokens", type=int, metavar="N", help="length of the answer")
     parser.add_argument("--k", type=int, metavar="N", help="at most so many sources")
     parser.add_argument("--context", type=int, metavar="N", help="context length in tokens")

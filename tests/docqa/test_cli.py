@@ -220,3 +220,12 @@ def test_a_missing_path_is_an_error_that_names_it(docs, engine, capsys):
 def test_completions(capsys, shell):
     code, out, _ = run(capsys, "completions", shell)
     assert code == 0 and "ask" in out and "docqa" in out
+
+
+def test_without_a_model_the_best_sentence_answers(docs, engine, capsys):
+    arguments = ("ask", "What torque do the casing bolts need?", docs / "pump.md", "--json")
+    code, out, _ = run(capsys, *arguments, "--model", "none")
+    (answer,) = rows(out)
+    assert code == 0 and answer["kind"] == "quote" and answer["engine"] is None
+    assert answer["citations"][0]["quote"].startswith("The casing bolts are tightened to 45 Nm")
+    assert answer["notes"] and engine.prompts == []
