@@ -14,7 +14,7 @@ from pathlib import Path
 
 from docqa.config import RetrieveConfig
 from docqa.narrow import narrow
-from docqa.protocols import Passage, Reranker, SearchIndex
+from docqa.protocols import Passage, Relevance, Reranker, SearchIndex
 from docqa.types import Candidate, Chunk, Document, Hit, Scope
 from docqa.wording import content_words, family, has_identifier, identifiers, similarity
 
@@ -133,20 +133,27 @@ def _reranked(
     threshold = settings.min_relevance if settings.min_relevance >= 0 else reranker.threshold
     codes = identifiers(question)
     scored = [
-        replace(
-            candidate,
-            rerank_score=verdict.score,
-            answer_start=verdict.answer_start,
-            answer_end=verdict.answer_end,
-            answer_score=verdict.answer_score,
-            dropped=NO_EVIDENCE
-            if verdict.score < threshold and not _has_all_codes(candidate, codes)
-            else None,
-        )
+        _judged(candidate, verdict, threshold, codes)
         for candidate, verdict in zip(read, verdicts, strict=True)
     ]
     scored.sort(key=lambda c: (-(c.rerank_score or 0.0), -c.rrf_score, c.chunk.chunk_id))
     return scored + [replace(c, dropped=NOT_RERANKED) for c in unread]
+
+
+def _judged(
+    candidate: Candidate, verdict: Relevance, threshold: float, codes: set[str]
+) -> Candidate:
+    """Return the candidate with its score; with every code asked for, at least the threshold."""
+    has_codes = _has_all_codes(candidate, codes)
+    score = max(verdict.score, threshold) if has_codes else verdict.score
+    return replace(
+        candidate,
+        rerank_score=score,
+        answer_start=verdict.answer_start,
+        answer_end=verdict.answer_end,
+        answer_score=verdict.answer_score,
+        dropped=NO_EVIDENCE if score < threshold else None,
+    )
 
 
 def _has_all_codes(candidate: Candidate, codes: set[str]) -> bool:
