@@ -11,6 +11,7 @@ import collections
 import ctypes
 import os
 from collections.abc import Callable, Sequence
+from typing import ClassVar
 
 import llama_cpp.llama_cpp as llama
 import numpy as np
@@ -31,11 +32,16 @@ Floats = npt.NDArray[np.float32]
 class LogTail:
     """The last lines that llama.cpp logged. Also written to stderr, which outlives an abort."""
 
+    # llama.cpp calls the last callback that was set, long after its owner is gone, and holds no
+    # reference to it: without this one the next log line is a jump to freed memory.
+    _set_in_c: ClassVar[object] = None
+
     def __init__(self) -> None:
         self.lines: collections.deque[str] = collections.deque(maxlen=LOG_LINES)
         self._n_bytes = 0
-        self._callback = llama.llama_log_callback(self._take)  # kept: C holds no reference
-        llama.llama_log_set(self._callback, ctypes.c_void_p())
+        callback = llama.llama_log_callback(self._take)
+        llama.llama_log_set(callback, ctypes.c_void_p())
+        LogTail._set_in_c = callback
 
     def _take(self, level: int, text: bytes, _user_data: object) -> None:
         if level in (_DEBUG, _CONTINUED) or not text.strip():
