@@ -27,6 +27,8 @@ MAX_QUOTE_SENTENCES = 3
 MAX_QUOTE_CHARS = 600
 SHORT_CLAIM_WORDS = 2  # a claim with so few new words could stand anywhere
 MIN_NEAR = 0.3  # of the question's words, in the quote or its headings, where the claim is short
+MIN_QUOTE_WORDS = 5  # a shorter line without a full stop, colon or number is a heading
+MAX_HEADING_CHARS = 100
 ROW_MARK = " | "  # between the cells of a table row
 ROW_SLACK = 0.2  # a row may lack this share of the question's words that another row has
 SENTENCE_PRICE = 0.2  # a further sentence must bring this share of the words looked for
@@ -173,13 +175,24 @@ def windows(text: str) -> list[tuple[int, int, int]]:
 def best_sentence(question: str, evidence: Evidence) -> tuple[int, int]:
     """Return the range of the sentence that answers best: the reader's, else the likest."""
     text = evidence.chunk.text
-    spans = list(sentences(text)) or [(0, len(text))]
+    whole = list(sentences(text)) or [(0, len(text))]
+    headings = {heading.strip().lower() for heading in evidence.chunk.headings}
+    spans = [s for s in whole if not _is_heading(text[s[0] : s[1]], headings)] or whole
     if evidence.answer_start is not None and evidence.answer_end is not None:
         first = max((s for s, _ in spans if s <= evidence.answer_start), default=0)
         last = min((e for _, e in spans if e >= evidence.answer_end), default=len(text))
         return first, last
     wanted = set(content_words(question))
     return max(spans, key=lambda span: len(wanted & set(content_words(text[span[0] : span[1]]))))
+
+
+def _is_heading(sentence: str, headings: set[str]) -> bool:
+    """Return whether a line only names what follows: it answers nothing."""
+    line = sentence.strip().lower()
+    if line in headings or any(line.endswith(heading) for heading in headings if heading):
+        return len(line) < MAX_HEADING_CHARS
+    says_something = line[-1:] in ".!?" or ROW_MARK in line or ":" in line
+    return not says_something and len(line.split()) < MIN_QUOTE_WORDS and not numbers(line)
 
 
 def cite(evidence: Evidence, start: int, end: int) -> Citation:

@@ -112,3 +112,13 @@ def test_a_bare_number_answers_only_how_many():
     assert find_support("16", "What is the maximum working pressure?", (evidence(text),)) is None
     assert find_support("16 bar", "What is the maximum working pressure?", (evidence(text),))
     assert find_support("7", "How many vanes has the impeller?", (evidence(text),))
+
+
+def test_a_heading_is_no_quote():
+    titled = evidence(
+        "9.4 Replacing the seal\nWorn seals leak\nThe mechanical seal is drawn off with the tool "
+        "TW-7.",
+        headings=("9 Maintenance", "9.4 Replacing the seal"),
+    )
+    start, end = best_sentence("Which tool is for replacing the worn seal?", titled)
+    assert titled.chunk.text[start:end].startswith("The mechanical seal is drawn off")
