@@ -81,6 +81,7 @@ def _support_in(claim: str, question: str, evidence: Evidence) -> Support | None
     if _BARE_NUMBER.fullmatch(claim) and not _ASKS_FOR_NUMBER.search(question):
         return None  # "2" of what? The sentence with its unit answers
     is_short = len(new) <= SHORT_CLAIM_WORDS
+    around = _context_words(evidence)
     best_row = max((_share(list(known), words) for words in _rows(text)), default=0.0)
     best: Support | None = None
     best_key = (0.0, 0.0, 0)
@@ -95,7 +96,7 @@ def _support_in(claim: str, question: str, evidence: Evidence) -> Support | None
             continue  # a value of another row than the one the question is about
         if _belongs_to_a_sibling(claim, question, text[start:end]):
             continue
-        near = _share(list(known), words | _context_words(evidence))
+        near = _share(list(known), words | around)
         is_marked = evidence.answer_start is not None and start <= evidence.answer_start < end
         if is_short and near < MIN_NEAR and not is_marked:
             continue  # "2." stands everywhere: the words around it must be the question's
