@@ -10,7 +10,7 @@ case, and numbers without their thousands separators.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
@@ -25,9 +25,12 @@ _LONGEST_TERM_BYTES = 80  # a SHA-256 in hex is 64; longer runs are data, not wo
 _UNSPACED = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}"
 _TERM = rf"[{_UNSPACED}]|[[\p{{L}}\p{{M}}\p{{N}}]--[{_UNSPACED}]]+"
 
-_CAMEL_WORD = re.compile(r"\b[A-Za-z0-9]*[a-z][A-Z][A-Za-z0-9]*\b")
+_TURN = re.compile(r"[a-z][A-Z]")
+_REST_OF_WORD = re.compile(r"\w*")
 _HUMP = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
-_GROUPED_NUMBER = re.compile(r"\b\d{1,3}(?:,\d{3})+\b")
+# \b\d{1,3}(?:,\d{3})+\b, begun at its first comma, so that C looks for one character only. The
+# group that matched tells how many digits stand before it.
+_THOUSANDS = re.compile(r",(?:(?<=\b\d,)()|(?<=\b\d\d,)()|(?<=\b\d\d\d,)())\d{3}(?:,\d{3})*\b")
 _QUOTED = re.compile(r'"([^"]+)"|“([^”]+)”|«([^»]+)»|`([^`]+)`')
 
 _STOP_WORDS = (
@@ -58,11 +61,37 @@ def new_analyser() -> tantivy.TextAnalyzer:
 
 
 def extra_terms(text: str) -> str:
-    """Return the words that the analyser cannot see in `text`, separated by spaces."""
-    extra = [number.replace(",", "") for number in _GROUPED_NUMBER.findall(text)]
-    for word in _CAMEL_WORD.findall(text):
-        extra += _HUMP.findall(word)
+    """Return the words that the analyser cannot see in `text`, separated by spaces.
+
+    Grouped numbers first, then the humps, each in the order of the text.
+    """
+    extra = [
+        text[match.start() - (match.lastindex or 0) : match.end()].replace(",", "")
+        for match in _THOUSANDS.finditer(text)
+    ]
+    humps: dict[str, list[str]] = {}  # the frames of a stack trace repeat
+    for word in _camel_words(text):
+        if word not in humps:
+            humps[word] = _HUMP.findall(word)
+        extra += humps[word]
     return " ".join(extra)
+
+
+def _camel_words(text: str) -> Iterator[str]:
+    r"""Yield the ASCII words of letters and digits in which a capital follows a small letter.
+
+    What `\b[A-Za-z0-9]*[a-z][A-Z][A-Za-z0-9]*\b` finds, which tries every word at every place.
+    """
+    end = 0
+    while turn := _TURN.search(text, end):
+        start = turn.start()
+        while start > 0 and ((sign := text[start - 1]).isalnum() or sign == "_"):
+            start -= 1
+        rest = _REST_OF_WORD.match(text, turn.end())
+        end = rest.end() if rest else turn.end()
+        word = text[start:end]
+        if word.isascii() and word.isalnum():
+            yield word
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@ import json
 import multiprocessing
 import os
 import random
+import re
 import shutil
 from math import log
 from pathlib import Path
@@ -298,6 +299,16 @@ def test_extra_terms():
         "NullPointerException at getHTTPServer2 iPhone, McDonald: 1,234,567 3,14"
     ) == ("1234567 Null Pointer Exception get HTTP Server 2 i Phone Mc Donald")
     assert extra_terms("plain words ONLY 2024") == ""
+
+
+@given(st.one_of(st.text("aBZ1,,_é٣ 90", max_size=40), st.text(max_size=40)))
+@settings(max_examples=1_500)
+def test_extra_terms_are_those_of_the_plain_expressions(text):
+    numbers = re.findall(r"\b\d{1,3}(?:,\d{3})+\b", text)
+    expected = [number.replace(",", "") for number in numbers]
+    for word in re.findall(r"\b[A-Za-z0-9]*[a-z][A-Z][A-Za-z0-9]*\b", text):
+        expected += re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+", word)
+    assert extra_terms(text) == " ".join(expected)
 
 
 def test_the_end_of_a_document_is_replaced(tmp_path):
