@@ -26,11 +26,13 @@ from docqa.index.files import check_manifest, write_manifest
 from docqa.index.words import (
     ANALYSER_VERSION,
     QueryTerms,
+    TermSplitter,
     extra_terms,
     new_analyser,
     phrase_terms,
     query_terms,
     rarest,
+    split_analyser,
 )
 from docqa.types import Chunk, Hit, Scope
 
@@ -56,7 +58,8 @@ class LexicalIndex:
         self.folder = folder
         self._index = index
         self._analyser = new_analyser()
-        index.register_tokenizer(_ANALYSER, self._analyser)
+        self._splitter = TermSplitter(self._analyser)
+        index.register_tokenizer(_ANALYSER, split_analyser())
         index.config_reader("manual")
         self._writer: tantivy.IndexWriter | None = None
         self._seen: tuple[int, int] | None = None
@@ -111,16 +114,16 @@ class LexicalIndex:
         """Index chunks that have ids, of a document with this title. Visible after `commit`."""
         import tantivy
 
-        writer = self._open_writer()
+        writer, split = self._open_writer(), self._splitter.split
         for chunk in chunks:
             row = tantivy.Document()
             row.add_unsigned("chunk_id", chunk.chunk_id)
             row.add_unsigned("doc_id", chunk.span.doc_id)
-            row.add_text("body", chunk.text)
+            row.add_text("body", split(chunk.text))
             if extra := extra_terms(chunk.text):
                 row.add_text("body", extra)
             if context := "\n".join(filter(None, (title, *chunk.headings))):
-                row.add_text("context", context)
+                row.add_text("context", split(context))
             if chunk.time_first is not None and chunk.time_last is not None:
                 row.add_float("time_first", chunk.time_first)
                 row.add_float("time_last", chunk.time_last)

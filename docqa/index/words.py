@@ -46,10 +46,50 @@ STOP_WORDS = frozenset(_STOP_WORDS.split())
 
 
 def new_analyser() -> tantivy.TextAnalyzer:
-    """Return the analyser of every text field."""
+    """Return the analyser of every text: what a term is."""
     import tantivy
 
-    builder = tantivy.TextAnalyzerBuilder(tantivy.Tokenizer.regex(_TERM))
+    return _with_filters(tantivy.Tokenizer.regex(_TERM))
+
+
+def split_analyser() -> tantivy.TextAnalyzer:
+    """Return the analyser of the fields, which hold text that went through a `TermSplitter`.
+
+    The terms and positions are those of `new_analyser`, at half the cost of indexing: a tokenizer
+    that looks for white space is several times faster than one by expression.
+    """
+    import tantivy
+
+    return _with_filters(tantivy.Tokenizer.whitespace())
+
+
+class TermSplitter(dict[int, str]):
+    """Text to its terms with white space between them; a table for `str.translate`.
+
+    Filled as characters are met: each is a part of a term, a term of its own, or between terms.
+    """
+
+    def __init__(self, analyser: tantivy.TextAnalyzer) -> None:
+        """Take the analyser that says so."""
+        super().__init__()
+        self._analyser = analyser
+
+    def __missing__(self, code: int) -> str:
+        sign = chr(code)
+        is_surrogate = 0xD800 <= code < 0xE000
+        n_terms = 2 if is_surrogate else len(self._analyser.pre_tokenize(f"a{sign}a").tokens)
+        self[code] = {1: sign, 2: " ", 3: f" {sign} "}[n_terms]
+        return self[code]
+
+    def split(self, text: str) -> str:
+        """Return the terms of `text` as they stand in it, separated by spaces."""
+        return text.translate(self)
+
+
+def _with_filters(tokenizer: tantivy.Tokenizer) -> tantivy.TextAnalyzer:
+    import tantivy
+
+    builder = tantivy.TextAnalyzerBuilder(tokenizer)
     for token_filter in (
         tantivy.Filter.lowercase(),
         tantivy.Filter.ascii_fold(),

@@ -1,3 +1,4 @@
+import functools
 import json
 import multiprocessing
 import os
@@ -15,7 +16,13 @@ from docqa.errors import LibraryBusy
 from docqa.index import IndexMismatch
 from docqa.index.files import MANIFEST
 from docqa.index.lexical import LexicalIndex
-from docqa.index.words import extra_terms, new_analyser, query_terms
+from docqa.index.words import (
+    TermSplitter,
+    extra_terms,
+    new_analyser,
+    query_terms,
+    split_analyser,
+)
 from docqa.types import BlockKind, Chunk, Locator, Scope, Span
 
 LIBRARY = "library-1"
@@ -309,6 +316,27 @@ def test_extra_terms_are_those_of_the_plain_expressions(text):
     for word in re.findall(r"\b[A-Za-z0-9]*[a-z][A-Z][A-Za-z0-9]*\b", text):
         expected += re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+", word)
     assert extra_terms(text) == " ".join(expected)
+
+
+@given(
+    st.one_of(st.text(max_size=60), st.text("aÉ\u0301中ภ\u00a0\u2028_-1½²ⅷ😀\x85ß", max_size=30))
+)
+@settings(max_examples=1_500)
+def test_split_text_has_the_same_terms(text):
+    analyser, fields, splitter = analysers()
+    assert fields.analyze(splitter.split(text)) == analyser.analyze(text)
+
+
+@functools.cache
+def analysers():
+    analyser = new_analyser()
+    return analyser, split_analyser(), TermSplitter(analyser)
+
+
+def test_half_a_character_is_no_obstacle(tmp_path):
+    index = filled(tmp_path / "lexical", chunk(1, "apple\ud800pear"))
+    assert [hit.chunk_id for hit in index.search("pear", 9)] == [1]
+    index.close()
 
 
 def test_the_end_of_a_document_is_replaced(tmp_path):
