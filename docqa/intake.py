@@ -144,7 +144,7 @@ class Intake:
                 "SELECT doc_id FROM documents WHERE path = ?", (path_bytes(self._stamp.path),)
             ).fetchone()
             if old:
-                retire(connection, old[0])
+                retire(connection, old[0], successor=self._doc_id)
             connection.execute(
                 f"UPDATE documents SET path = ?, life = {LIVE}, sha256 = ?, checked_ns = ?, "
                 "kind = ?, title = ?, "

@@ -109,7 +109,65 @@ def m002_tails(connection: sqlite3.Connection) -> None:
     )
 
 
-MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (m001_initial, m002_tails)
+def m003_sessions(connection: sqlite3.Connection) -> None:
+    """Sessions with their turns, sources, pins and notes; saved KV and traces by name."""
+    for statement in _M003:
+        connection.execute(statement)
+
+
+_M003 = (
+    """CREATE TABLE sessions (
+        session_id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL UNIQUE,
+        created_s REAL NOT NULL, changed_s REAL NOT NULL, next_marker INTEGER NOT NULL DEFAULT 1
+    ) STRICT""",
+    # is_read: the model read it, so it stands in the prompt of the turns that follow.
+    """CREATE TABLE turns (
+        turn_id INTEGER PRIMARY KEY AUTOINCREMENT,
+        session_id INTEGER NOT NULL REFERENCES sessions ON DELETE CASCADE,
+        ordinal INTEGER NOT NULL, asked_s REAL NOT NULL, question TEXT NOT NULL,
+        query TEXT NOT NULL, kind TEXT NOT NULL, found INTEGER NOT NULL, text TEXT NOT NULL,
+        notes TEXT NOT NULL, usage TEXT NOT NULL, engine TEXT, is_read INTEGER NOT NULL,
+        above TEXT NOT NULL DEFAULT '[]', removed TEXT NOT NULL DEFAULT '[]',
+        UNIQUE (session_id, ordinal)
+    ) STRICT""",
+    # No reference to documents: a document that dies is dealt with in docqa/session_purge.py.
+    """CREATE TABLE turn_sources (
+        turn_id INTEGER NOT NULL REFERENCES turns ON DELETE CASCADE,
+        role TEXT NOT NULL CHECK (role IN ('source', 'above', 'citation')), n INTEGER NOT NULL,
+        doc_id INTEGER NOT NULL, is_outdated INTEGER NOT NULL DEFAULT 0, body BLOB NOT NULL,
+        PRIMARY KEY (turn_id, role, n)
+    ) STRICT, WITHOUT ROWID""",
+    "CREATE INDEX turn_sources_by_document ON turn_sources (doc_id)",
+    # first_marker: of its passages in the prompt; none yet, or none any more: the file has changed.
+    """CREATE TABLE session_pins (
+        session_id INTEGER NOT NULL REFERENCES sessions ON DELETE CASCADE,
+        doc_id INTEGER NOT NULL, ordinal INTEGER NOT NULL, first_marker INTEGER,
+        PRIMARY KEY (session_id, doc_id)
+    ) STRICT, WITHOUT ROWID""",
+    # What is kept of the turns before first_turn; it stands in the message of turn `ordinal`.
+    """CREATE TABLE session_notes (
+        note_id INTEGER PRIMARY KEY AUTOINCREMENT,
+        session_id INTEGER NOT NULL REFERENCES sessions ON DELETE CASCADE,
+        ordinal INTEGER NOT NULL, first_turn INTEGER NOT NULL, goal TEXT NOT NULL,
+        open TEXT NOT NULL, facts TEXT NOT NULL
+    ) STRICT""",
+    """CREATE TABLE kv_files (
+        name TEXT PRIMARY KEY, session_id INTEGER REFERENCES sessions ON DELETE CASCADE
+    ) STRICT, WITHOUT ROWID""",
+    """CREATE TABLE kv_documents (
+        name TEXT NOT NULL REFERENCES kv_files ON DELETE CASCADE, doc_id INTEGER NOT NULL,
+        PRIMARY KEY (name, doc_id)
+    ) STRICT, WITHOUT ROWID""",
+    "CREATE INDEX kv_documents_by_document ON kv_documents (doc_id)",
+    "CREATE TABLE traces (path BLOB PRIMARY KEY) STRICT, WITHOUT ROWID",
+)
+
+
+MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (
+    m001_initial,
+    m002_tails,
+    m003_sessions,
+)
 SCHEMA_VERSION = len(MIGRATIONS)
 
 

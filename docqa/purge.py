@@ -2,7 +2,7 @@
 
 Everything derived goes with it: pages, chunks, their text, and the passages and vectors that no
 other chunk needs. Whoever adds a table about documents lets it cascade from `documents`, or deletes
-its rows in `retire`; files outside the database (KV) follow the change log.
+its rows in `retire` (docqa/session_purge.py); KV files go in `purge`, once no row names them.
 """
 
 from __future__ import annotations
@@ -14,13 +14,21 @@ from collections.abc import Sequence
 from docqa.database import Database
 from docqa.migrations import DEAD, LIVE, STAGED
 from docqa.records import Row
+from docqa.session_purge import forget, outdate, sweep_kv
 
 PURGE_CHUNKS = 2_000  # in one transaction: tens of milliseconds, so that other writers get in
 FREE_PAGES = 2_000  # given back to the file system at a time
 
 
-def retire(connection: sqlite3.Connection, doc_id: int) -> None:
-    """Take a live document away from readers and tell the indexes; its rows go in `purge`."""
+def retire(connection: sqlite3.Connection, doc_id: int, successor: int | None = None) -> None:
+    """Take a live document away from readers and tell the indexes; its rows go in `purge`.
+
+    `successor`: the document of what its file holds now; None where it is removed.
+    """
+    if successor is None:
+        forget(connection, doc_id)
+    else:
+        outdate(connection, doc_id, successor)
     changed = connection.execute(
         f"UPDATE documents SET life = {DEAD}, path = NULL WHERE doc_id = ? AND life = {LIVE}",
         (doc_id,),
@@ -49,6 +57,7 @@ def purge(db: Database) -> None:
     n_purged = 0
     while (n := _purge_some(db)) >= 0:
         n_purged += n
+    sweep_kv(db)
     if n_purged >= PURGE_CHUNKS:
         n_free = None
         while (left := db.release_space(FREE_PAGES)) and left != n_free:
