@@ -8,13 +8,17 @@ Each sink shows `<sink>` before the sequences, so that the test sees that the si
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import sys
 import traceback
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 from textual.content import Content
+from textual.widgets import TabbedContent, TabPane
+from textual.widgets._tabbed_content import ContentTab
 
 from docqa.config import Config, LibraryConfig
 from docqa.events import Answered, AnswerText, Retrieved
@@ -141,8 +145,24 @@ def workspace(folder: Path) -> HostileWorkspace:
     )
 
 
-async def settle() -> None:
+async def settle(app: DocqaApp) -> None:
+    """Let every widget of the screen do what it was told, and the frame be drawn."""
+    screen = app.screen
+    for widget in (app, screen, *screen.walk_children()):
+        done = asyncio.Event()
+        if widget.is_running and widget.call_later(done.set):
+            with contextlib.suppress(TimeoutError):  # a widget that has gone never calls
+                await asyncio.wait_for(done.wait(), 5)
     await asyncio.sleep(SETTLE_S)
+
+
+async def until(is_so: Callable[[], object], what: str) -> None:
+    """Wait for a state of the app; a minute is for a machine with much else to do."""
+    for _ in range(3000):
+        if is_so():
+            return
+        await asyncio.sleep(0.02)
+    raise AssertionError(f"never came: {what}")
 
 
 async def main_screen(app: DocqaApp, text: str) -> None:
@@ -163,48 +183,49 @@ async def main_screen(app: DocqaApp, text: str) -> None:
     given = answer("", text)
     place = place_of_citation(given.citations[0], given.evidence)
     main.post_message(PlaceChosen(place))
-    await settle()
+    await settle(app)
     pane = main.query_one("#evidence")
     pane.post_message(PassageRead(place, None, f"<gone>{text}"))
     pane.query_one("#evidence-tabs").active = "tab-passage"
-    await settle()
+    await settle(app)
     pane.query_one("#evidence-tabs").active = "tab-lines"
     pane.query_one(LineView).show(TextLines(f"<line>{text}"), range(1))
-    await settle()
+    await settle(app)
     pane.query_one("#evidence-tabs").active = "tab-page"
     page = pane.query_one("#page")
     page._wanted = ("", 1, 1)
     page.post_message(PageDrawn(("", 1, 1), None, 0.0, f"<page>{text}"))
     main.query_one(QuestionLine).text = f"<typed>{text}"
-    await settle()
+    await settle(app)
     assert lines_of(app.workspace, place) is None
 
 
 async def other_screens(app: DocqaApp, text: str) -> None:
     app.documents = [document(text)]
     app.action_library()
-    await settle()
+    await settle(app)
     app.screen.query_one("#library-filter").value = f"<filter>{text}"
-    await settle()
+    await settle(app)
     app.screen.query_one("#library-filter").value = ""
     app.pop_screen()
     main_turn = app.main.turns[0]
     segments = (Segment(f"<prompt>{text}", False, "evidence"),)
     main_turn.prompt = PackedPrompt(segments, (1,), (), (), {"evidence": 1})
     app.action_why()
-    await settle()
-    tabs = app.screen.query_one("TabbedContent")
-    tabs.active = tabs.query("TabPane").last().id
-    await settle()
+    await until(lambda: app.screen.query(ContentTab), "why")
+    tabs = app.screen.query_one(TabbedContent)
+    await until(lambda: len(tabs.query(ContentTab)) == len(tabs.query(TabPane)), "the tabs")
+    tabs.active = tabs.query(TabPane).last().id
+    await settle(app)
     app.pop_screen()
     app.action_model()
-    await settle()
+    await settle(app)
     models = [
         {"name": f"<named>{text}", "problem": f"<refused>{text}", "source": "folder", "n_bytes": 1}
     ]
     app.screen.post_message(ModelsListed([{**models[0], "quantisation": text}]))
     app.screen.post_message(PlanMade(app.screen.name_chosen, f"<plan>{text}", [], None))
-    await settle()
+    await settle(app)
     app.pop_screen()
     for screen in (
         ConfirmScreen(f"<confirm>{text}"),
@@ -212,11 +233,11 @@ async def other_screens(app: DocqaApp, text: str) -> None:
         AddScreen(),
     ):
         app.push_screen(screen)
-        await settle()
+        await settle(app)
         if isinstance(screen, AddScreen):
             screen.query_one("#path").value = f"/<nowhere>{text}"
             await screen.query_one("#path").action_submit()
-            await settle()
+            await settle(app)
         app.pop_screen()
 
 
@@ -264,7 +285,7 @@ def main(folder: Path) -> None:
 
     async def walk(pilot: object) -> None:
         try:
-            await settle()
+            await settle(app)
             for text in FAMILIES.values():
                 await main_screen(app, text)
                 await other_screens(app, text)
