@@ -184,4 +184,5 @@ def _usage(stop: Stop | None) -> Usage:
         generated_tokens=stop.n_generated,
         prefill_s=stop.prefill_s,
         decode_s=stop.decode_s,
+        kv_bytes=stop.kv_bytes,
     )

@@ -95,6 +95,16 @@ class AnswerConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class SessionConfig:
+    """What a session keeps before the model's eyes, and on disk."""
+
+    history_tokens: int = 0  # of earlier turns in the prompt; 0: at most half of the context
+    note_tokens: int = 256  # of the note that stands for turns that were dropped
+    keep_kv: bool = True  # on disk, so that reopening restores instead of computing again
+    kv_quota_gib: float = 4.0  # of all saved KV; the least recently used goes first
+
+
+@dataclass(frozen=True, slots=True)
 class TuiConfig:
     """How the terminal UI looks."""
 
@@ -112,6 +122,7 @@ class Config:
     embed: EmbedConfig = field(default_factory=EmbedConfig)
     retrieve: RetrieveConfig = field(default_factory=RetrieveConfig)
     answer: AnswerConfig = field(default_factory=AnswerConfig)
+    session: SessionConfig = field(default_factory=SessionConfig)
     tui: TuiConfig = field(default_factory=TuiConfig)
     sources: Mapping[str, str] = field(default_factory=dict)
 

@@ -6,7 +6,9 @@ the latest; it costs its tokens, counted by the reading model. Chosen greedily b
 which for some ten passages is within a passage of the optimum and can be explained line by line.
 
 Order: strongest evidence at both ends (Liu et al., "Lost in the middle", TACL 2024), log passages
-in the order of time. Markers count from `first_marker`, so that they stay unique in a session.
+in the order of time. Markers count on through a session, so that they stay unique in it. A passage
+that stands in the prompt already (pinned, or in an earlier turn) is not repeated: the turn names
+its marker.
 """
 
 from __future__ import annotations
@@ -36,7 +38,7 @@ FAR_BEHIND = "far less relevant than the best source"
 
 _RECENT = re.compile(r"\b(latest|newest|current(ly)?|most recent(ly)?|recent|now|today)\b", re.I)
 
-History = Sequence[tuple[str, Sequence[Segment]]]
+ALONE = prompts.Frame()
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,23 +57,25 @@ def pack(
     *,
     engine: Engine,
     settings: AnswerConfig,
-    history: History = (),
-    first_marker: int = 1,
+    frame: prompts.Frame = ALONE,
 ) -> PackedPrompt:
     """Return the prompt for `question` with the best of `candidates` as numbered sources.
 
-    `len(tokens) + settings.max_tokens <= engine.info.context_length` holds.
+    `len(tokens) + settings.max_tokens <= engine.info.context_length` holds. The prompt's evidence
+    is what an answer may cite: this turn's own sources, those of the `frame` that the candidates
+    are in, and all that is pinned.
 
     Raises:
         ContextOverflow: the question alone does not fit.
     """
     live = [c for c in candidates if c.dropped is None]
-    items = _items(question, live, engine)
-    room = min(settings.evidence_tokens, _room(question, engine, settings, history))
-    chosen, dropped = _choose(question, items, room, settings.k)
-    evidence = _numbered(_ordered(_merged(chosen)), first_marker)
+    above, new = _split(live, frame, settings.k)
+    items = _items(question, new, engine)
+    room = min(settings.evidence_tokens, _room(question, engine, settings, frame, above))
+    chosen, dropped = _choose(question, items, room, settings.k - len(above))
+    evidence = _numbered(_ordered(_merged(chosen)), frame.first_marker)
     while True:
-        prompt = _prompt(question, evidence, dropped, engine, history)
+        prompt = _prompt(question, evidence, dropped, engine, frame, above)
         if len(prompt.tokens) + settings.max_tokens <= engine.info.context_length:
             return prompt
         if not evidence:
@@ -81,7 +85,45 @@ def pack(
                 "shorter question or give the model a longer context"
             )
         weakest = min(evidence, key=lambda e: e.score)
-        evidence = _numbered([e for e in evidence if e is not weakest], first_marker)
+        evidence = _numbered([e for e in evidence if e is not weakest], frame.first_marker)
+
+
+def _split(
+    candidates: Sequence[Candidate], frame: prompts.Frame, k: int
+) -> tuple[list[Evidence], list[Candidate]]:
+    """Return the sources of the frame that hold candidates, scored like them, and the others.
+
+    Of what stands in the prompt already only the `k` best candidates are pointed to.
+    """
+    if not frame.sources:
+        return [], list(candidates)
+    found: dict[int, Evidence] = {}
+    new = []
+    for rank, candidate in enumerate(sorted(candidates, key=lambda c: -_relevance(c))):
+        source = next((s for s in frame.sources if _is_inside(candidate.chunk, s.chunk)), None)
+        if source is None:
+            new.append(candidate)
+        elif rank < k and source.marker not in found:
+            found[source.marker] = _scored(source, candidate)
+    return sorted(found.values(), key=lambda e: e.marker), new
+
+
+def _is_inside(part: Chunk, whole: Chunk) -> bool:
+    inner, outer = part.span, whole.span
+    return inner.doc_id == outer.doc_id and outer.start <= inner.start and inner.end <= outer.end
+
+
+def _scored(source: Evidence, candidate: Candidate) -> Evidence:
+    """Return a source of the frame with the score, and the marked answer, of a candidate in it."""
+    shift = candidate.chunk.span.start - source.chunk.span.start
+    start, end = candidate.answer_start, candidate.answer_end
+    return replace(
+        source,
+        score=_relevance(candidate),
+        answer_start=None if start is None else start + shift,
+        answer_end=None if end is None else end + shift,
+        answer_score=candidate.answer_score,
+    )
 
 
 def _items(question: str, candidates: Sequence[Candidate], engine: Engine) -> list[_Item]:
@@ -109,10 +151,32 @@ def _time(candidate: Candidate) -> float:
     return candidate.chunk.time_last or candidate.modified_s
 
 
-def _room(question: str, engine: Engine, settings: AnswerConfig, history: History) -> int:
-    bare = engine.tokenize(engine.chat(prompts.messages(question, (), history)))
+def _room(
+    question: str,
+    engine: Engine,
+    settings: AnswerConfig,
+    frame: prompts.Frame,
+    above: Sequence[Evidence],
+) -> int:
+    bare = engine.tokenize(engine.chat(_messages(question, (), frame, above)))
     used = sum(len(ids) for ids in bare)
     return engine.info.context_length - used - settings.max_tokens
+
+
+def _messages(
+    question: str,
+    evidence: Sequence[Evidence],
+    frame: prompts.Frame,
+    above: Sequence[Evidence],
+) -> list[tuple[str, Sequence[Segment]]]:
+    return prompts.messages(
+        question,
+        evidence,
+        frame.history(),
+        pinned=frame.pinned,
+        above=[e.marker for e in above],
+        note=frame.note,
+    )
 
 
 def _choose(
@@ -124,8 +188,8 @@ def _choose(
     left = list(items)
     while left:
         fitting = [item for item in left if item.n_tokens <= room]
-        if not fitting or len(chosen) == k:
-            reason = OVER_COUNT if len(chosen) == k else OVER_BUDGET
+        if not fitting or len(chosen) >= k:
+            reason = OVER_COUNT if len(chosen) >= k else OVER_BUDGET
             dropped += [replace(item.candidate, dropped=reason) for item in left]
             break
         covered = frozenset().union(*(item.words for item in chosen))
@@ -251,9 +315,10 @@ def _prompt(
     evidence: Sequence[Evidence],
     dropped: Sequence[Candidate],
     engine: Engine,
-    history: History,
+    frame: prompts.Frame,
+    above: Sequence[Evidence],
 ) -> PackedPrompt:
-    segments = engine.chat(prompts.messages(question, evidence, history))
+    segments = engine.chat(_messages(question, evidence, frame, above))
     ids = engine.tokenize(segments)
     layers: dict[str, int] = {}
     for segment, tokens in zip(segments, ids, strict=True):
@@ -261,7 +326,12 @@ def _prompt(
     return PackedPrompt(
         segments=tuple(segments),
         tokens=tuple(token for tokens in ids for token in tokens),
-        evidence=tuple(evidence),
+        evidence=(*above, *evidence, *_only_pinned(frame, above)),
         dropped=tuple(dropped),
         layer_tokens=layers,
     )
+
+
+def _only_pinned(frame: prompts.Frame, above: Sequence[Evidence]) -> list[Evidence]:
+    named = {e.marker for e in above}
+    return [e for e in frame.pinned if e.marker not in named]

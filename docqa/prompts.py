@@ -12,6 +12,7 @@ tokenised by itself, as it is trained: joined, the newlines between two sources 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import PurePath
 
 from docqa.types import Evidence, Locator, Segment
@@ -29,6 +30,48 @@ SYSTEM = (
 )
 
 FENCE = '"""'
+
+
+@dataclass(frozen=True, slots=True)
+class StateNote:
+    """What is kept of turns that were dropped from the prompt. Extracted, nothing is made up."""
+
+    goal: str  # the first question of the session
+    open: tuple[str, ...]  # questions that found no answer
+    facts: tuple[Evidence, ...]  # cited quotes, verbatim, under the markers they had
+
+
+@dataclass(frozen=True, slots=True)
+class PastTurn:
+    """An earlier turn as it stands in the prompt."""
+
+    query: str
+    sources: tuple[Evidence, ...]
+    answer: str
+    above: tuple[int, ...] = ()
+    note: StateNote | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """What stands in the prompt before a turn: pinned documents, earlier turns, a note."""
+
+    pinned: tuple[Evidence, ...] = ()
+    past: tuple[PastTurn, ...] = ()
+    note: StateNote | None = None
+    first_marker: int = 1  # of this turn's own sources
+
+    @property
+    def sources(self) -> tuple[Evidence, ...]:
+        """What can be pointed to because it stands in the prompt already, in its order."""
+        told = [self.note] if self.note else []
+        notes = [past.note for past in self.past if past.note] + told
+        facts = [fact for note in notes for fact in note.facts]
+        return (*self.pinned, *(s for past in self.past for s in past.sources), *facts)
+
+    def history(self) -> list[tuple[str, Sequence[Segment]]]:
+        """Return (role, segments) of the earlier turns, oldest first."""
+        return [message for past in self.past for message in past_turn(past)]
 
 
 def place(locator: Locator) -> str:
@@ -57,20 +100,69 @@ def source_block(evidence: Evidence) -> str:
     return f"{header}\n{FENCE}\n{fenced(evidence.chunk.text).strip()}\n{FENCE}\n"
 
 
-def turn(question: str, evidence: Sequence[Evidence]) -> list[Segment]:
-    """Return the user's message of one turn: question – sources – question."""
+def turn(
+    question: str,
+    evidence: Sequence[Evidence],
+    *,
+    above: Sequence[int] = (),
+    note: StateNote | None = None,
+) -> list[Segment]:
+    """Return the user's message of one turn: question – sources – question.
+
+    `above`: markers of sources that stand in the prompt already. `note`: of turns that were dropped
+    before this one.
+    """
     asked = " ".join(question.split())
-    segments = [Segment(f"Question: {asked}\n\nSources:\n", False, "question")]
+    segments = [] if note is None else note_segments(note)
+    segments.append(Segment(f"Question: {asked}\n\nSources:\n", False, "question"))
+    if above:
+        markers = ", ".join(f"[{marker}]" for marker in above)
+        segments.append(Segment(f"{markers} above\n\n", False, "question"))
     segments += [Segment(source_block(e) + "\n", False, "evidence") for e in evidence]
     segments.append(Segment(f"Question: {asked}", False, "question"))
     return segments
+
+
+def note_segments(note: StateNote) -> list[Segment]:
+    """Return what is said of the turns that were dropped; its facts are sources, verbatim."""
+    lines = ["Earlier in this conversation:", f"Goal: {_line(note.goal)}"]
+    lines += [f"Open: {_line(question)}" for question in note.open]
+    segments = [Segment("\n".join(lines) + "\n\n", False, "history")]
+    return segments + [Segment(source_block(f) + "\n", False, "history") for f in note.facts]
+
+
+def _line(text: str) -> str:
+    return " ".join(fenced(text).split())
+
+
+def past_turn(past: PastTurn) -> list[tuple[str, Sequence[Segment]]]:
+    """Return an earlier turn, its message the same to the token as when it was asked."""
+    asked = turn(past.query, past.sources, above=past.above, note=past.note)
+    return [
+        ("user", [Segment(s.text, s.is_control, "history") for s in asked]),
+        ("assistant", [Segment(past.answer, False, "history")]),
+    ]
 
 
 def messages(
     question: str,
     evidence: Sequence[Evidence],
     history: Sequence[tuple[str, Sequence[Segment]]] = (),
+    *,
+    pinned: Sequence[Evidence] = (),
+    above: Sequence[int] = (),
+    note: StateNote | None = None,
 ) -> list[tuple[str, Sequence[Segment]]]:
-    """Return (role, segments) of the whole conversation, oldest first, this turn last."""
-    system: tuple[str, Sequence[Segment]] = ("system", [Segment(SYSTEM, False, "system")])
-    return [system, *history, ("user", turn(question, evidence))]
+    """Return (role, segments) of the whole conversation, oldest first, this turn last.
+
+    Pinned sources stand after the system text, so that their KV outlives every turn.
+    """
+    system = [Segment(SYSTEM, False, "system")]
+    if pinned:
+        system.append(Segment("\n\nPinned sources:\n", False, "pinned"))
+        system += [Segment(source_block(e) + "\n", False, "pinned") for e in pinned]
+    return [
+        ("system", system),
+        *history,
+        ("user", turn(question, evidence, above=above, note=note)),
+    ]

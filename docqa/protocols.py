@@ -215,12 +215,20 @@ class Engine(Protocol):
         """
         ...
 
-    def save_kv(self, path: Path) -> int:
-        """Write the KV of the cached tokens; return their number."""
+    def save_kv(self, path: Path, documents: Sequence[str] = ()) -> int:
+        """Write the KV of the cached tokens; return their number, 0 where that failed.
+
+        `documents`: SHA-256 of each document whose text is in it.
+        """
         ...
 
     def load_kv(self, path: Path) -> int:
         """Restore KV; return the number of cached tokens, 0 where the file does not fit."""
+        ...
+
+    @property
+    def kv_reason(self) -> str:
+        """Why the last `save_kv` or `load_kv` returned 0."""
         ...
 
     def close(self) -> None:

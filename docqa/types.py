@@ -324,6 +324,14 @@ class Usage:
     rerank_s: float = 0.0
     prefill_s: float = 0.0
     decode_s: float = 0.0
+    layer_tokens: dict[str, int] = field(default_factory=dict)  # of the prompt
+    kv_bytes: int = 0  # of the conversation, in the engine
+    restored_tokens: int = 0  # whose KV came from disk before this question
+
+    @property
+    def prefilled_tokens(self) -> int:
+        """Tokens of the prompt that had to be computed."""
+        return self.prompt_tokens - self.reused_tokens
 
 
 @dataclass(frozen=True, slots=True)

@@ -71,7 +71,9 @@ class ScriptedEngine:
         reason = "length" if len(words) > max_tokens else "end"
         yield Stop(reason, len(tokens), reused, min(len(words), max_tokens), 0.0, 0.0)
 
-    def save_kv(self, path: object) -> int:
+    kv_reason = ""
+
+    def save_kv(self, path: object, documents: Sequence[str] = ()) -> int:
         return len(self.cached)
 
     def load_kv(self, path: object) -> int:
