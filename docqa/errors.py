@@ -14,11 +14,13 @@ Each message says what happened, to which file or model, and what to do next.
     │   ├── ModelNotFound
     │   ├── ModelRefused             (corrupt, unknown type, wrong settings: nothing was loaded)
     │   ├── EngineDied
+    │   ├── EngineOutOfMemory
     │   └── ContextOverflow
     ├── LibraryError                 exit 4
     │   ├── LibraryNewer
     │   ├── LibraryCorrupt
     │   └── LibraryBusy
+    ├── NetworkRefused               exit 1   (our bug, or a library's: docqa is offline)
     └── Interrupted                  exit 130
 """
 
@@ -106,6 +108,10 @@ class EngineDied(ModelError):
     """The engine's process ended; the message carries its last log lines."""
 
 
+class EngineOutOfMemory(ModelError):
+    """The device has no memory for the next tokens; the conversation is kept as it was."""
+
+
 class ContextOverflow(ModelError):
     """Prompt and answer do not fit the context; our bug, or a caller who did not pack."""
 
@@ -126,6 +132,10 @@ class LibraryCorrupt(LibraryError):
 
 class LibraryBusy(LibraryError):
     """Another process held the write lock for longer than the timeout."""
+
+
+class NetworkRefused(DocqaError, PermissionError):
+    """Something wanted the network (docqa/offline.py). An OSError too: callers may go without."""
 
 
 class Interrupted(DocqaError):

@@ -16,6 +16,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; return its exit code. Errors are one sentence on stderr."""
     from docqa.cli.parser import build_parser
     from docqa.errors import DocqaError, ExitCode
+    from docqa.offline import go_offline
+
+    go_offline()  # before anything that could talk is imported
 
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(AttributeError, OSError):

@@ -21,6 +21,7 @@ from docqa.eval.report import Figures
 from docqa.eval.retrieval import Ranked, run_retrieval
 from docqa.eval.variants import Variant
 from docqa.events import FileDone
+from docqa.offline import go_offline
 from docqa.sanitize import sanitize_line
 from docqa.types import State
 
@@ -124,6 +125,7 @@ def main(what: str, argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--skip-kind", action="append", metavar="KIND", help="leave out (ocr)")
     arguments = parser.parse_args(argv)
+    go_offline()
     from docqa.wiring import build
 
     try:

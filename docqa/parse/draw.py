@@ -18,7 +18,7 @@ from docqa.parse.render import (
     RenderReply,
     RenderRequest,
 )
-from docqa.parse.serve import limit_resources
+from docqa.parse.serve import confine
 
 
 def main(memory_bytes: int, timeout_s: float) -> None:
@@ -27,7 +27,7 @@ def main(memory_bytes: int, timeout_s: float) -> None:
     incoming = sys.stdin.buffer
     outgoing = os.dup(1)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-    limit_resources(memory_bytes)
+    confine(memory_bytes)
     decoder = msgspec.msgpack.Decoder(RenderRequest)
     while len(header := incoming.read(4)) == 4:
         request = decoder.decode(incoming.read(struct.unpack("<I", header)[0]))

@@ -353,3 +353,51 @@ def test_every_odd_file_gives_items_or_a_sentence():
                 assert block.text.strip()
         assert worker.n_started <= 3
     assert n_read > 200 and n_refused > 40
+
+
+SPY = """
+import sys
+from docqa.parse import serve
+def spy(request):
+    import ctypes, os, socket
+    libc = ctypes.CDLL(None, use_errno=True)
+    tried = [libc.socket(family, 1, 0) for family in (1, 2, 10)]
+    def errno_of(do):
+        try:
+            do()
+        except OSError as error:
+            return type(error).__name__
+        return "done"
+    tried += [
+        errno_of(lambda: os.open(sys.argv[3], os.O_CREAT | os.O_WRONLY)),
+        errno_of(lambda: os.unlink(sys.argv[4])),
+        errno_of(lambda: os.execv(sys.executable, ["python"])),
+        errno_of(lambda: socket.socket()),
+    ]
+    from docqa.types import Block, BlockKind, Locator
+    yield Block(repr(tried), BlockKind.PARAGRAPH, Locator("line", 1, 1))
+serve._items = spy
+serve.main(int(sys.argv[1]), float(sys.argv[2]))
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="seccomp is Linux's")
+def test_code_that_took_over_the_parser_can_reach_nothing(tmp_path, monkeypatch):
+    """What an exploited parser would try, tried from inside the real process."""
+    victim = tmp_path / "victim"
+    victim.write_text("kept")
+    real = subprocess.Popen
+
+    def start(command, **options):
+        limits = command[command.index("-c") + 3 :]
+        spying = [sys.executable, "-c", SPY, *limits, str(tmp_path / "new"), str(victim)]
+        options["env"] = {**options["env"], "PYTHONPATH": str(ROOT)}
+        return real(spying, **options)
+
+    monkeypatch.setattr(worker_module.subprocess, "Popen", start)
+    with ParseWorker() as worker:
+        (block,) = worker.parse(small_pdf(tmp_path / "a.pdf"), OPTIONS)
+    assert block.text == repr(
+        [-1, -1, -1, "PermissionError", "PermissionError", "PermissionError", "NetworkRefused"]
+    )
+    assert victim.read_text() == "kept" and not (tmp_path / "new").exists()
