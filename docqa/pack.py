@@ -329,6 +329,8 @@ def _prompt(
         evidence=(*above, *evidence, *_only_pinned(frame, above)),
         dropped=tuple(dropped),
         layer_tokens=layers,
+        above=tuple(e.marker for e in above),
+        paths=tuple(sorted({e.path for e in (*frame.sources, *evidence)})),
     )
 
 

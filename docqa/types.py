@@ -293,6 +293,8 @@ class PackedPrompt:
     evidence: tuple[Evidence, ...]
     dropped: tuple[Candidate, ...]
     layer_tokens: dict[str, int] = field(default_factory=dict)
+    above: tuple[int, ...] = ()  # markers that the turn names because they stood there already
+    paths: tuple[str, ...] = ()  # of every document whose text is in it
 
 
 @dataclass(frozen=True, slots=True)
@@ -326,7 +328,7 @@ class Usage:
     decode_s: float = 0.0
     layer_tokens: dict[str, int] = field(default_factory=dict)  # of the prompt
     kv_bytes: int = 0  # of the conversation, in the engine
-    restored_tokens: int = 0  # whose KV came from disk before this question
+    restored_tokens: int = 0  # of KV that was saved on disk, in the engine before this question
 
     @property
     def prefilled_tokens(self) -> int:

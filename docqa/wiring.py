@@ -66,7 +66,18 @@ def build(config: Config) -> Workspace:
             return None
         return open_reranker(config.retrieve, library.embedder)
 
-    return Workspace(library, config, open_engine=open_engine, open_reranker=open_reranker)
+    def evict_kv(folder: Path, n_bytes: int, keep: Path | None) -> None:
+        from models.kv_file import enforce_quota
+
+        enforce_quota(folder, n_bytes, keep)
+
+    return Workspace(
+        library,
+        config,
+        open_engine=open_engine,
+        open_reranker=open_reranker,
+        evict_kv=evict_kv,
+    )
 
 
 def change_model(workspace: Workspace, model: ModelConfig) -> None:

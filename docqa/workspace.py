@@ -28,9 +28,11 @@ from docqa.events import (
     Answered,
     AnswerText,
     AskEvent,
+    FileDone,
     Packed,
     PrefillProgress,
     Retrieved,
+    SyncDone,
     SyncEvent,
 )
 from docqa.followup import effective_query
@@ -40,6 +42,9 @@ from docqa.protocols import Engine, Reranker
 from docqa.records import WatchedFolder
 from docqa.retrieve import Retrieval, retrieve
 from docqa.scan_answer import answer_by_scan
+from docqa.session_desk import SessionDesk
+from docqa.session_kv import Evict
+from docqa.talk import Talk
 from docqa.types import (
     Answer,
     AnswerKind,
@@ -47,6 +52,7 @@ from docqa.types import (
     Document,
     FileReport,
     Locator,
+    PackedPrompt,
     PageInfo,
     Scope,
     Usage,
@@ -71,6 +77,8 @@ class AskOptions:
     until: float | None = None
     levels: frozenset[str] | None = None
     earlier: tuple[str, ...] = ()  # the questions before, oldest first: for follow-ups
+    session: str | None = None  # its name: the question and its answer are kept in it
+    pins: tuple[Path, ...] = ()  # documents that stand whole in the prompt; a session keeps them
 
 
 class Workspace:
@@ -83,8 +91,11 @@ class Workspace:
         *,
         open_engine: Callable[[], Engine],
         open_reranker: Callable[[], Reranker | None],
+        evict_kv: Evict = lambda folder, n_bytes, keep: None,
     ) -> None:
+        """Load nothing yet. `evict_kv` keeps the folder of saved KV within its quota."""
         self.library = library
+        self.desk = SessionDesk(library.store, config, evict_kv)
         self.config = config
         self._open_engine = open_engine
         self._open_reranker = open_reranker
@@ -121,11 +132,16 @@ class Workspace:
         cancel: threading.Event | None = None,
     ) -> Iterator[SyncEvent]:
         """Bring the library up to date with files and folders; see `docqa.ingest`."""
-        yield from self.library.sync(paths, password=password, cancel=cancel)
+        for event in self.library.sync(paths, password=password, cancel=cancel):
+            if isinstance(event, SyncDone):
+                self.desk.purge_traces(event.reports)
+            yield event
 
     def remove(self, paths: Sequence[Path]) -> tuple[FileReport, ...]:
         """Purge documents under `paths` and everything derived from them."""
-        return self.library.remove(paths)
+        reports = self.library.remove(paths)
+        self.desk.purge_traces(reports)
+        return reports
 
     def watch(self, paths: Sequence[Path] = (), *, stop: threading.Event) -> Iterator[SyncEvent]:
         """Keep the library in step with watched folders until `stop` is set; see `docqa.watch`.
@@ -133,7 +149,10 @@ class Workspace:
         Yields what changes, and FolderState where a folder is watched, polled or away. Without
         `paths`, all folders that are remembered, also those that `set_watched` adds later.
         """
-        yield from self.library.watch(stop, paths)
+        for event in self.library.watch(stop, paths):
+            if isinstance(event, FileDone):
+                self.desk.purge_traces((event.report,))
+            yield event
 
     def watched(self) -> list[WatchedFolder]:
         """Return the folders that are to be watched."""
@@ -211,7 +230,7 @@ class Workspace:
                     shutil.copyfileobj(stream, file)
                 yield path
             finally:
-                self.library.remove([path])
+                self.remove([path])
 
     # Questions
 
@@ -267,11 +286,34 @@ class Workspace:
     ) -> Iterator[AskEvent]:
         """Answer `question`: yields Retrieved, Packed, progress, checked text, and Answered last.
 
+        In a session the turn is kept before Answered is yielded; go on to the end of the iterator,
+        or its KV is not saved.
+
         Raises:
             ModelError: the language model is missing or died; retrieval still works.
             LibraryError: the library cannot be read.
         """
+        talk = self.desk.talk(self.config, options.session, options.pins)
+        prompt: PackedPrompt | None = None
+        for event in self._answer(question, options, talk, cancel):
+            if isinstance(event, Packed):
+                prompt = event.prompt
+            if isinstance(event, Answered) and talk is not None:
+                event = Answered(talk.keep(event.answer, prompt))
+            yield event
+        if talk is not None and prompt is not None and not (cancel and cancel.is_set()):
+            talk.settle(self.engine, cancel)
+
+    def _answer(
+        self,
+        question: str,
+        options: AskOptions,
+        talk: Talk | None,
+        cancel: threading.Event | None,
+    ) -> Iterator[AskEvent]:
         scope = self.scope(options)
+        if scope.doc_ids is not None and talk is not None:
+            scope = replace(scope, doc_ids=scope.doc_ids | talk.pinned)
         scanned = answer_by_scan(question, self.library, scope)
         if scanned is not None:
             yield AnswerText(scanned.text)
@@ -280,7 +322,8 @@ class Workspace:
         is_quoting = self.config.model.path == NO_MODEL_NAME
         if not is_quoting:
             self.warm_up()
-        query = effective_query(question, options.earlier)
+        earlier = options.earlier or (talk.earlier if talk is not None else ())
+        query = effective_query(question, earlier)
         found = self._retrieve(query, scope)
         yield Retrieved(query, found.candidates, found.retrieve_s, found.rerank_s)
         usage = Usage(retrieve_s=found.retrieve_s, rerank_s=found.rerank_s)
@@ -291,8 +334,13 @@ class Workspace:
         if is_quoting:
             yield from self._quoted(question, query, found, usage, notes)
             return
-        prompt = pack.pack(query, found.candidates, engine=self.engine, settings=self.config.answer)
+        frame = pack.ALONE if talk is None else talk.view(self.engine).frame
+        prompt = pack.pack(
+            query, found.candidates, engine=self.engine, settings=self.config.answer, frame=frame
+        )
         yield Packed(prompt)
+        if talk is not None:
+            yield from talk.restore(self.engine, cancel)
         draft: Draft | None = None
         for event in generate_answer(
             query,
@@ -307,7 +355,12 @@ class Workspace:
             else:
                 draft = event
         assert draft is not None
-        usage = replace(draft.usage, retrieve_s=found.retrieve_s, rerank_s=found.rerank_s)
+        usage = replace(
+            draft.usage,
+            retrieve_s=found.retrieve_s,
+            rerank_s=found.rerank_s,
+            layer_tokens=prompt.layer_tokens,
+        )
         yield Answered(
             Answer(
                 question=question,

@@ -151,7 +151,13 @@ class _Model:
         self.opened_with = opened_with
         self._kv_identity: KvIdentity | None = None
         self.n_cached = self.n_parked_bytes = 0
-        self.context = LlamaContext(settings, LogTail())
+        self.context: LlamaContext
+        if settings.engine == "torch":
+            from models.torch_context import TorchContext
+
+            self.context = TorchContext(settings, LogTail())
+        else:
+            self.context = LlamaContext(settings, LogTail())
         self.tokenizer = ModelTokenizer(self.context, Path(settings.path))
         self.engine = LlamaEngine(self.context)
 
@@ -182,6 +188,8 @@ class _Model:
         elif isinstance(message, wire.CompareKv):
             from models.kv_selftest import compare
 
+            if self.opened_with.settings.engine != "llama":
+                raise ModelError("KV types are compared by the llama engine only")
             found = compare(self.context, array("i", message.tokens), message.kv_types)
             connection.reply(wire.Compared(message.id, found))
         elif isinstance(message, wire.Tokenize):
@@ -228,19 +236,29 @@ class _Model:
         return wire.Count(message.id, len(conversation.tokens))
 
     def _load_kv(self, connection: Connection, message: wire.LoadKv) -> wire.Count:
-        from models.kv_file import KvRefused, read_kv, touch, user_key
+        from models.kv_file import (
+            KvRefused,
+            first_difference,
+            read_header,
+            read_kv,
+            touch,
+            user_key,
+        )
 
         path = Path(message.path)
         try:
+            header = read_header(path, user_key())
+            tokens = array("i", header.tokens)
+            touch(path)
+            is_ours = not first_difference(header.identity, self._identity())
+            if is_ours and self.engine.cached(tokens) is not None:
+                connection.cached = tokens  # the payload need not be read
+                return wire.Count(message.id, len(tokens))
             header, state = read_kv(path, self._identity(), user_key())
         except KvRefused as error:
             return wire.Count(message.id, 0, str(error))
         tokens = array("i", header.tokens)
-        touch(path)
-        if (
-            self.engine.cached(tokens) is None
-            and self.engine.restore(tokens, state, header.n_sinks) is None
-        ):
+        if self.engine.restore(tokens, state, header.n_sinks) is None:
             return wire.Count(message.id, 0, f"{path.name}: llama.cpp refuses it")
         self._note(connection)
         return wire.Count(message.id, len(tokens))

@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +16,7 @@ from docqa.cli.progress import SyncProgress
 from docqa.cli.times import parse_when
 from docqa.config import Config, load
 from docqa.errors import ExitCode, UsageError
-from docqa.events import Answered, AnswerText, Packed, PrefillProgress, Retrieved
+from docqa.events import Answered, AnswerText, AskEvent, Packed, PrefillProgress, Retrieved
 from docqa.sanitize import sanitize, sanitize_line
 from docqa.types import Answer, Candidate, FileReport, PackedPrompt, State
 
@@ -48,6 +50,7 @@ def _config(arguments: argparse.Namespace) -> Config:
     flags = {
         "library.dir": given("library"),
         "model.path": given("model"),
+        "model.engine": given("engine"),
         "model.context_length": given("context"),
         "answer.max_tokens": given("max_tokens"),
         "answer.k": given("k") if arguments.command == "ask" else None,
@@ -197,19 +200,36 @@ def _asked(
     spool: Path | None,
 ) -> int:
     workspace.warm_up()
-    if paths:
-        reports = _synced(arguments, workspace, paths)
+    pins = [Path(p) for p in arguments.pin]
+    if paths or pins:
+        reports = _synced(arguments, workspace, [*paths, *pins])
         for report in reports:
             if report.state in BAD_STATES or report.state is State.PARTIAL:
                 _note(arguments, render.report_text(report))
         if reports and all(report.state in BAD_STATES for report in reports):
             return ExitCode.FAILED
     shower = _AnswerShower(arguments)
-    for event in workspace.ask(arguments.question, _ask_options(arguments, paths)):
-        shower.show(event)
+    options = replace(_ask_options(arguments, paths), session=arguments.session, pins=tuple(pins))
+    with _traced(arguments, workspace) as note:
+        for event in workspace.ask(arguments.question, options):
+            note(event)
+            shower.show(event)
+            if isinstance(event, Answered):
+                shower.finish(spool)  # what is left is saving the session's KV: nobody waits
+                sys.stdout.flush()
     assert shower.answer is not None
-    shower.finish(spool)
     return ExitCode.DONE if shower.answer.found else ExitCode.NOT_FOUND
+
+
+@contextmanager
+def _traced(
+    arguments: argparse.Namespace, workspace: Workspace
+) -> Iterator[Callable[[AskEvent], None]]:
+    if not arguments.trace:
+        yield lambda event: None
+        return
+    with closing(workspace.desk.trace(Path(arguments.trace))) as trace:
+        yield trace.note
 
 
 class _AnswerShower:
@@ -333,6 +353,22 @@ def check(arguments: argparse.Namespace) -> int:
     return ExitCode.LIBRARY if findings and not arguments.repair else ExitCode.DONE
 
 
+def sessions(arguments: argparse.Namespace) -> int:
+    """`docqa sessions ACTION …`."""
+    from docqa.cli.sessions import run_sessions
+
+    with _workspace(arguments) as workspace:
+        return run_sessions(arguments, workspace)
+
+
+def stats(arguments: argparse.Namespace) -> int:
+    """`docqa stats [SESSION]`."""
+    from docqa.cli.sessions import print_stats
+
+    with _workspace(arguments) as workspace:
+        return print_stats(arguments, workspace)
+
+
 def engine(arguments: argparse.Namespace) -> int:
     """`docqa engine status|stop`."""
     from docqa.wiring import engine_status, stop_engine
@@ -381,6 +417,8 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "doctor": doctor,
     "models": models,
     "check": check,
+    "sessions": sessions,
+    "stats": stats,
     "engine": engine,
     "eval": evaluate,
     "tui": tui,

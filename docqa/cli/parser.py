@@ -38,6 +38,9 @@ def build_parser() -> argparse.ArgumentParser:
     command("models", "list the models that can be used")
     check = command("check", "verify the library")
     check.add_argument("--repair", action="store_true", help="rebuild what is derived and damaged")
+    _sessions(commands, shared)
+    stats = command("stats", "what sessions cost: tokens, reuse, seconds, KV")
+    stats.add_argument("session", metavar="SESSION", nargs="?", help="one session; none: all")
     engine = command("engine", "the warm engine process")
     engine.add_argument("action", choices=("status", "stop"))
     _eval(command("eval", "measure answers or retrieval on a file of questions"))
@@ -120,13 +123,50 @@ def _ask(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--model", metavar="GGUF|NAME", help="language model; none: the best quote, at once"
     )
+    parser.add_argument("--engine", choices=("llama", "torch"), help="what runs the model")
     parser.add_argument("--max-tokens", type=int, metavar="N", help="length of the answer")
     parser.add_argument("--k", type=int, metavar="N", help="at most so many sources")
     parser.add_argument("--context", type=int, metavar="N", help="context length in tokens")
+    parser.add_argument("--session", metavar="NAME", help="keep the question in this session")
+    parser.add_argument(
+        "--pin",
+        metavar="PATH",
+        action="append",
+        default=[],
+        help="a document that stands whole in the prompt; a session keeps it; may be repeated",
+    )
+    parser.add_argument("--trace", metavar="FILE", help="append what happened, as JSON lines")
     parser.add_argument("--no-stream", action="store_true", help="print the answer when complete")
     parser.add_argument(
         "--explain", action="store_true", help="show ranks, scores, what was packed and dropped"
     )
+
+
+def _sessions(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser], shared: argparse.ArgumentParser
+) -> None:
+    about = "conversations that were kept"
+    actions = commands.add_parser("sessions", help=about, description=about).add_subparsers(
+        dest="action", metavar="ACTION", title="actions", required=True
+    )
+
+    def action(name: str, about: str, *, has_name: bool = True) -> argparse.ArgumentParser:
+        parser = actions.add_parser(name, help=about, description=about, parents=[shared])
+        if has_name:
+            parser.add_argument("name", metavar="NAME")
+        return parser
+
+    action("list", "list them, the one changed last first", has_name=False)
+    action("show", "print questions, answers and quotes")
+    export = action("export", "write a session as Markdown or JSON")
+    export.add_argument("--format", choices=("markdown", "json"), default="markdown")
+    export.add_argument("--out", metavar="FILE", help="a new file; none: standard output")
+    action("rename", "give a session another name").add_argument("new_name", metavar="NEW")
+    action("delete", "forget a session and its saved KV")
+    search = action("search", "find turns by words, dropped ones too", has_name=False)
+    search.add_argument("words", metavar="WORDS")
+    for name, about in (("pin", "pin documents in a session"), ("unpin", "pin them no more")):
+        action(name, about).add_argument("paths", metavar="PATH", nargs="+")
 
 
 def _search(parser: argparse.ArgumentParser) -> None:

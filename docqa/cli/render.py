@@ -12,6 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from docqa.answer_json import answer_json
 from docqa.prompts import place
 from docqa.sanitize import sanitize, sanitize_line
 from docqa.types import (
@@ -19,11 +20,12 @@ from docqa.types import (
     AnswerKind,
     Candidate,
     Citation,
-    Evidence,
     FileReport,
     Locator,
     PackedPrompt,
 )
+
+__all__ = ["answer_json"]
 
 MAX_EXPLAINED = 30  # rows of --explain, unless a source stands lower
 
@@ -31,39 +33,6 @@ MAX_EXPLAINED = 30  # rows of --explain, unless a source stands lower
 def print_json(value: dict[str, Any]) -> None:
     """Print one object on one line."""
     print(json.dumps(value, ensure_ascii=True))
-
-
-def answer_json(answer: Answer) -> dict[str, Any]:
-    """Return the `docqa.answer/1` object."""
-    engine = asdict(answer.engine) if answer.engine else None
-    return {
-        "schema": "docqa.answer/1",
-        "question": answer.question,
-        "query": answer.query,
-        "found": answer.found,
-        "answer": answer.text,
-        "kind": answer.kind.value,
-        "citations": [asdict(citation) for citation in answer.citations],
-        "evidence": [_evidence_json(e) for e in answer.evidence],
-        "usage": asdict(answer.usage),
-        "engine": engine,
-        "notes": list(answer.notes),
-    }
-
-
-def _evidence_json(evidence: Evidence) -> dict[str, Any]:
-    where = evidence.chunk.span.locator
-    is_page = where.unit == "page"
-    return {
-        "marker": evidence.marker,
-        "path": evidence.path,
-        "page": where.first if is_page else None,
-        "page_last": where.last if is_page else None,
-        "line": None if is_page else where.first,
-        "line_last": None if is_page else where.last,
-        "score": round(evidence.score, 6),
-        "n_tokens": evidence.n_tokens,
-    }
 
 
 def search_json(query: str, candidates: Sequence[Candidate]) -> dict[str, Any]:
