@@ -1,6 +1,6 @@
 """Pages of KV in few bits: the layout, and the plain torch that defines it.
 
-A page holds `PAGE` tokens of one head. KIVI's asymmetric layout (Liu et al. 2024, arXiv:2402.02750):
+A page holds `PAGE` tokens of one head. KIVI's layout (Liu et al. 2024, arXiv:2402.02750):
 
 - K per channel: one scale and zero a channel, over the page's tokens (group size `PAGE`);
 - V per token: one scale and zero for each half of a token's channels (group size D / 2).

@@ -88,7 +88,7 @@ class HostEngine:
     def info(self) -> EngineInfo:
         """What is loaded, with the settings in effect."""
         return EngineInfo(
-            name="llama.cpp",
+            name="llama.cpp" if self.settings.engine == "llama" else self.settings.engine,
             model=self.model.path.stem,
             context_length=self._ready().context_length,
             kv_type_k=self.settings.kv_type_k,

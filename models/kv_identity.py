@@ -15,6 +15,8 @@ from models.kv_file import KvIdentity
 from models.model_file import ModelFile
 from models.settings import LoadSettings
 
+TORCH_LAYOUT = 1  # raised when `models.kv_state` or `kernels.kv_pages` changes
+
 
 def identity_of(settings: LoadSettings, model: ModelFile, context_length: int) -> KvIdentity:
     """Return the identity of KV under these settings. Hashes the model once, then remembers."""
@@ -34,12 +36,14 @@ def identity_of(settings: LoadSettings, model: ModelFile, context_length: int) -
         flash_attention=True,
         rotation=rotates(settings, model),
         unified=True,
-        library=library_build(),
+        library=library_build() if settings.engine == "llama" else torch_build(),
     )
 
 
 def rotates(settings: LoadSettings, model: ModelFile) -> bool:
     """Whether llama.cpp rotates K or V before it quantises them (llama-kv-cache.cpp)."""
+    if settings.engine != "llama":
+        return False
     if os.environ.get("LLAMA_ATTN_ROT_DISABLE", "0").strip() not in ("", "0"):
         return False
     pairs = ((settings.kv_type_k, model.head_dim_k), (settings.kv_type_v, model.head_dim_v))
@@ -53,6 +57,14 @@ def library_build() -> str:
 
     version = importlib.metadata.version("llama-cpp-python")
     return f"{version}-{sha256_of(Path(llama._lib._name))[:16]}"
+
+
+def torch_build() -> str:
+    """Return what a cache of the torch engine depends on: its layout. The numbers are portable."""
+    from kernels.kv_pages import PAGE
+    from models.kv_cache import N_SINK
+
+    return f"torch-kv{TORCH_LAYOUT}-page{PAGE}-sink{N_SINK}"
 
 
 def _vocabulary_digest(model: ModelFile) -> str:

@@ -36,6 +36,10 @@ def load_settings(
     Raises:
         ModelRefused: settings that cannot work for this model.
     """
+    if config.engine != "llama":
+        from models.torch_shape import refuse_engine
+
+        refuse_engine(config.engine, model)  # before a process is started
     pair = (config.kv_type_k, config.kv_type_v)
     _refuse_pair(model, pair)
     if 0 < config.context_length < MIN_CONTEXT or config.context_length < 0:
@@ -49,6 +53,7 @@ def load_settings(
     settings = LoadSettings(
         path=str(model.path),
         context_length=rope.context_length,
+        engine=config.engine,
         rope=rope.settings,
         adapters=(AdapterSettings(path=str(adapter)),) if adapter else (),
         kv_type_k=pair[0],

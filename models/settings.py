@@ -52,6 +52,7 @@ class LoadSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     path: str
     context_length: int
+    engine: str = "llama"  # llama | torch
     adapters: tuple[AdapterSettings, ...] = ()
     kv_type_k: str = "q8_0"
     kv_type_v: str = "q8_0"

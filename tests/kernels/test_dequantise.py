@@ -12,7 +12,7 @@ from kernels.dequantise import BLOCKS, PLAIN, dequantise, split
 
 def random_rows(kind: str, n: int, n_blocks: int, seed: int) -> np.ndarray:
     """Rows of random bytes: every code, every sub-scale; scales are kept finite."""
-    block, n_bytes = BLOCKS[kind]
+    n_bytes = BLOCKS[kind][1]
     rng = np.random.default_rng(seed)
     if kind in PLAIN:
         values = rng.standard_normal((n, n_blocks)).astype(np.float32)

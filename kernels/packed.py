@@ -1,0 +1,149 @@
+"""Quantised matrices as the matrix-vector kernel reads them: planes of 32-bit words.
+
+The bytes of a GGUF block are not laid out for wide loads. `pack` rearranges any format of
+`kernels.dequantise` into one form:
+
+- `low`  (N, K / 8) int32: the low four bits of each code. The 32 weights of a run are four words;
+  weight 4 j + i of the run is nibble j of word i, so that a thread that loads a run as 16 bytes
+  multiplies nibble j by four neighbours of x.
+- `high` (N, K h / 32) int32, h = bits - 4: what is above. Weight 4 j + i is in word i h // 4, its
+  bits from (i % (4 / h)) (8 h) + j h. None for four-bit formats.
+- d, sub, dmin, submin as in `Parts`.
+
+The bytes are those of the file, but for six-bit sub-scales that take eight here (Q4_K: 4.63 bits a
+weight instead of 4.5).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from kernels.dequantise import Parts, split
+
+RUN = 32  # weights of a run: four words of nibbles
+
+
+@dataclass(frozen=True, slots=True)
+class PackedMatrix:
+    """A matrix (N, K) in planes; see the module."""
+
+    low: Tensor
+    high: Tensor | None
+    bits: int
+    offset: int
+    d: Tensor
+    sub: Tensor | None
+    dmin: Tensor | None
+    submin: Tensor | None
+
+    @property
+    def n(self) -> int:
+        """Rows."""
+        return int(self.low.shape[0])
+
+    @property
+    def k(self) -> int:
+        """Columns."""
+        return 8 * int(self.low.shape[1])
+
+    @property
+    def n_bytes(self) -> int:
+        """Of all planes."""
+        return sum(t.numel() * t.element_size() for t in self._tensors())
+
+    def _tensors(self) -> list[Tensor]:
+        every = (self.low, self.high, self.d, self.sub, self.dmin, self.submin)
+        return [t for t in every if t is not None]
+
+    def to(self, device: torch.device | str) -> PackedMatrix:
+        """Return the matrix on `device`."""
+        return self._map(lambda t: t.to(device))
+
+    def rows(self, index: Tensor | slice) -> PackedMatrix:
+        """Return some rows: an embedding is looked up so."""
+        return self._map(lambda t: t[index])
+
+    def _map(self, change: object) -> PackedMatrix:
+        def one(t: Tensor | None) -> Tensor | None:
+            return None if t is None else change(t)  # type: ignore[operator]
+
+        low = change(self.low)  # type: ignore[operator]
+        d = change(self.d)  # type: ignore[operator]
+        return PackedMatrix(
+            low,
+            one(self.high),
+            self.bits,
+            self.offset,
+            d,
+            one(self.sub),
+            one(self.dmin),
+            one(self.submin),
+        )
+
+    def parts(self) -> Parts:
+        """Return the matrix with one code a byte again."""
+        codes = _unpacked_low(self.low)
+        if self.high is not None:
+            codes |= _unpacked_high(self.high, self.bits - 4) << 4
+        return Parts(codes, self.bits, self.offset, self.d, self.sub, self.dmin, self.submin)
+
+    def dense(self, dtype: torch.dtype = torch.float32) -> Tensor:
+        """Return the weights (N, K); in float32 they equal `dequantise` of the file's bytes."""
+        parts = self.parts()
+        scale, minimum = parts.scale, parts.minimum
+        n, n_groups = scale.shape
+        grouped = (parts.codes.view(n, n_groups, -1).float() - parts.offset) * scale[..., None]
+        if minimum is not None:
+            grouped -= minimum[..., None]
+        return grouped.view(n, -1).to(dtype)
+
+
+def pack(raw: Tensor, kind: str) -> PackedMatrix:
+    """Return rows `raw` (N, bytes of a row) uint8 of a block format in planes.
+
+    Raises:
+        KeyError: `kind` is no block format.
+    """
+    parts = split(raw, kind)
+    n, k = parts.codes.shape
+    runs = parts.codes.view(n, k // RUN, 8, 4)  # (…, j, i)
+    low = _words((runs & 15).to(torch.int64), torch.arange(8) * 4, dim=2).view(n, k // 8)
+    high = None
+    if parts.bits > 4:
+        high = _packed_high((runs >> 4).to(torch.int64), parts.bits - 4).view(n, -1)
+    return PackedMatrix(
+        low, high, parts.bits, parts.offset, parts.d, parts.sub, parts.dmin, parts.submin
+    )
+
+
+def _words(fields: Tensor, shifts: Tensor, dim: int) -> Tensor:
+    """Put the fields along `dim` into 32-bit words, the first at shifts[0]."""
+    shape = [1] * fields.dim()
+    shape[dim] = -1
+    words = (fields << shifts.to(fields.device).view(shape)).sum(dim)
+    return torch.where(words >= 1 << 31, words - (1 << 32), words).to(torch.int32)
+
+
+def _packed_high(runs: Tensor, h: int) -> Tensor:
+    """(N, runs, j 8, i 4) → (N, runs, h) words."""
+    n, n_runs = runs.shape[:2]
+    share = 4 // h  # values of i in one word
+    fields = runs.view(n, n_runs, 8, h, share).permute(0, 1, 3, 4, 2).reshape(n, n_runs, h, -1)
+    return _words(fields, torch.arange(8 * share) * h, dim=3)
+
+
+def _unpacked_low(low: Tensor) -> Tensor:
+    n, n_words = low.shape
+    shifts = torch.arange(0, 32, 4, dtype=torch.int32, device=low.device).view(1, 1, 8, 1)
+    return ((low.view(n, -1, 1, 4) >> shifts) & 15).to(torch.uint8).view(n, 8 * n_words)
+
+
+def _unpacked_high(high: Tensor, h: int) -> Tensor:
+    n = high.shape[0]
+    share = 4 // h
+    shifts = torch.arange(0, 32, h, dtype=torch.int32, device=high.device).view(1, 1, 1, share, 8)
+    fields = (high.view(n, -1, h, 1, 1) >> shifts) & ((1 << h) - 1)
+    return fields.permute(0, 1, 4, 2, 3).to(torch.uint8).reshape(n, -1)
