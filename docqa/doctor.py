@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
+import subprocess
+import sys
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from docqa.config import Config
@@ -77,6 +80,33 @@ def ocr(language: str) -> list[Finding]:
         advice = f"no language data for '{language}': scanned pages are reported as not read"
         return [Finding("ocr", "tesseract", f"{advice} (install tesseract-ocr)")]
     return [Finding("ocr", "tesseract", f"language data in {folder}")]
+
+
+def confinement(config: Config) -> list[Finding]:
+    """Return what holds the processes that read files, and those that run the language model."""
+    cap = f"{config.parse.memory_bytes / 1e9:.1f} GB of memory"
+    policies = (
+        ("file readers", "deny_all_but_reading", f"no network, writing or other program; {cap}"),
+        ("engine", "deny_network", "no network"),
+    )
+    return [Finding("sandbox", name, _held(policy, value)) for name, policy, value in policies]
+
+
+def _held(policy: str, value: str) -> str:
+    """Try a filter in a process of its own: it could not be taken back here."""
+    root = str(Path(__file__).resolve().parents[1])
+    code = f"import sys; sys.path.append({root!r}); from docqa.seccomp import {policy} as p"
+    asked = subprocess.run(
+        [sys.executable, "-P", "-c", f"{code}; sys.stdout.write(p())"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    problem = asked.stdout or asked.stderr.strip().rpartition("\n")[2]
+    if problem:
+        return f"no system-call filter ({problem}); the guard in Python is in force"
+    return value
 
 
 def failed(topic: str, name: str, error: DocqaError) -> Finding:

@@ -10,7 +10,7 @@ from typing import Any
 
 from docqa import doctor
 from docqa.config import Config, ModelConfig
-from docqa.errors import DocqaError, ModelNotFound
+from docqa.errors import DocqaError
 from docqa.library import Library
 from docqa.paths import LibraryPaths
 from docqa.protocols import Embedder, Engine, Reranker
@@ -142,7 +142,7 @@ def kv_bytes_of(config: ModelConfig, info: EngineInfo) -> int | None:
 def diagnose(config: Config) -> list[doctor.Finding]:
     """Return what works on this machine and every effective setting: `docqa doctor`."""
     found = doctor.machine() + doctor.ocr(config.parse.ocr_language) + doctor.library(config)
-    return found + _models(config) + doctor.settings(config)
+    return found + doctor.confinement(config) + _models(config) + doctor.settings(config)
 
 
 def _models(config: Config) -> list[doctor.Finding]:
@@ -153,10 +153,11 @@ def _models(config: Config) -> list[doctor.Finding]:
     found = []
     try:
         if config.model.path == NO_MODEL_NAME:
-            raise ModelNotFound("no language model is used: answers are quotes")
-        path = resolve(config.model.path)
-        found.append(doctor.Finding("model", config.model.path, str(path)))
-        found.append(_offload())
+            found.append(doctor.Finding("model", NO_MODEL_NAME, "as set: answers are quotes"))
+        else:
+            path = resolve(config.model.path)
+            found.append(doctor.Finding("model", config.model.path, str(path)))
+            found.append(_offload())
     except DocqaError as error:
         found.append(doctor.failed("model", config.model.path, error))
     try:

@@ -315,15 +315,9 @@ def watch(arguments: argparse.Namespace) -> int:
 
 def doctor(arguments: argparse.Namespace) -> int:
     """`docqa doctor`."""
-    from docqa.wiring import diagnose
+    from docqa.cli.diagnosis import run_doctor
 
-    findings = diagnose(_config(arguments))
-    if arguments.json:
-        render.print_json({"schema": "docqa.doctor/1", "findings": [f.as_dict() for f in findings]})
-    else:
-        for finding in findings:
-            print(sanitize_line(finding.as_text()))
-    return ExitCode.FAILED if any(f.is_bad for f in findings) else ExitCode.DONE
+    return run_doctor(arguments, _config(arguments))
 
 
 def models(arguments: argparse.Namespace) -> int:

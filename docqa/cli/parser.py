@@ -35,6 +35,11 @@ def build_parser() -> argparse.ArgumentParser:
     _watch(command("watch", "keep the library in step with folders"))
     doctor = command("doctor", "show what works here, and every effective setting")
     doctor.add_argument("--model", metavar="GGUF|NAME", help="model to look at")
+    doctor.add_argument(
+        "--offline-proof",
+        action="store_true",
+        help="run add, ask, search, watch and the terminal UI under a trace: no network is used",
+    )
     command("models", "list the models that can be used")
     check = command("check", "verify the library")
     check.add_argument("--repair", action="store_true", help="rebuild what is derived and damaged")
