@@ -8,6 +8,7 @@ fork, and the file is never opened by anything but SQLite (closing it would drop
 from __future__ import annotations
 
 import sqlite3
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -130,7 +131,8 @@ class Database:
 
     def _give_back(self, connection: sqlite3.Connection) -> None:
         with self._guard:
-            if not self._is_closed:
+            # One that takes no locks is not kept: somebody may write the next moment.
+            if not self._is_closed and not isinstance(connection, _Frozen):
                 self._idle.append(connection)
                 return
         connection.close()
@@ -175,7 +177,14 @@ def _explanation(path: Path, error: sqlite3.Error) -> LibraryError:
     return LibraryError(f"{path}: {error}. Run `docqa check`.")
 
 
-def _connect(path: Path, mode: str) -> sqlite3.Connection:
+class _Frozen(sqlite3.Connection):
+    """A connection that reads the file as it is, without locks: only while nobody writes."""
+
+
+def _connect(
+    path: Path, mode: str, kind: type[sqlite3.Connection] = sqlite3.Connection
+) -> sqlite3.Connection:
+    """Connect; `mode` is that of SQLite's file names."""
     uri = f"file:{quote(str(path.absolute()))}?mode={mode}"
     connection = sqlite3.connect(
         uri,
@@ -184,8 +193,11 @@ def _connect(path: Path, mode: str) -> sqlite3.Connection:
         isolation_level=None,
         check_same_thread=False,
         cached_statements=256,
+        factory=kind,
     )
     try:
+        if kind is _Frozen:  # first of all: then the WAL's index is kept in memory
+            connection.execute("PRAGMA locking_mode = EXCLUSIVE")
         connection.execute("PRAGMA foreign_keys = ON")
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA secure_delete = FAST")
@@ -199,18 +211,35 @@ def _connect(path: Path, mode: str) -> sqlite3.Connection:
     return connection
 
 
+_NO_ROOM = ("SQLITE_CANTOPEN", "SQLITE_READONLY_DIRECTORY", "SQLITE_IOERR_SHM", "SQLITE_FULL")
+
+
 def _connect_reader(path: Path) -> sqlite3.Connection:
     """Connect for reading, also where nothing can be written."""
-    connection = _connect(path, "ro")
+    connection = None
     try:
+        connection = _connect(path, "ro")
         connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone()
+        return connection
     except sqlite3.OperationalError as error:
-        connection.close()
-        # A folder that cannot be written has no room for the WAL's index: read the file as it is.
-        if error.sqlite_errorname not in ("SQLITE_CANTOPEN", "SQLITE_READONLY_DIRECTORY"):
+        if connection is not None:
+            connection.close()
+        # A folder that cannot be written, or a full disk, has no room for the WAL's index, and
+        # nobody else has the library open: they would have made it.
+        if not (error.sqlite_errorname or "").startswith(_NO_ROOM):
             raise
-        connection = _connect(path, "ro&immutable=1")
-    return connection
+        if not _has_wal(path):
+            return _connect(path, "ro&immutable=1", _Frozen)
+        if sys.platform == "win32":
+            raise
+    return _connect(path, "ro&vfs=unix-none", _Frozen)
+
+
+def _has_wal(path: Path) -> bool:
+    try:
+        return path.with_name(path.name + "-wal").stat().st_size > 0
+    except FileNotFoundError:
+        return False
 
 
 def _version(path: Path) -> int:

@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from docqa.errors import LibraryBusy, LibraryError
@@ -46,8 +46,7 @@ class WriteLock:
                 self._wait(lock, deadline, is_cancelled)
                 os.close(gate)
                 gate = -1
-                if hasattr(os, "pwrite"):  # at one go: readers never see a file without a number
-                    os.pwrite(lock, f"{os.getpid():<{HOLDER_CHARS}}".encode(), 0)
+                self._sign(lock)
                 yield
             finally:
                 os.close(lock)  # releases it
@@ -71,6 +70,12 @@ class WriteLock:
         holder = self.holder()
         is_recent = 0 <= time.time() - taken_at < within_s
         return is_recent and holder not in (None, os.getpid()) and _lives(holder)
+
+    def _sign(self, lock: int) -> None:
+        """Write who holds the lock, for a message: where the disk is full, nobody is told."""
+        if hasattr(os, "pwrite"):  # at one go: readers never see a file without a number
+            with suppress(OSError):
+                os.pwrite(lock, f"{os.getpid():<{HOLDER_CHARS}}".encode(), 0)
 
     def _open(self, path: Path) -> int:
         try:

@@ -14,15 +14,16 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from docqa.errors import LibraryBusy
+from docqa.errors import LibraryBusy, LibraryError
 from docqa.index import IndexMismatch
-from docqa.index.files import check_manifest, write_manifest
+from docqa.index.files import WRITING, check_head, check_manifest, write_manifest
 from docqa.index.words import (
     ANALYSER_VERSION,
     QueryTerms,
@@ -47,6 +48,7 @@ MAX_QUERY_TERMS = 32  # of a pasted page, the rarest are looked for
 EVERYTHING = Scope()
 
 _ANALYSER = "words"
+_META = "meta.json"  # tantivy's list of segments, replaced by every commit
 _HEAP_BYTES = 64_000_000  # of one writer thread, before it writes a segment
 
 
@@ -71,17 +73,18 @@ class LexicalIndex:
         """Return an empty index in `folder`, whose former content is deleted."""
         import tantivy
 
-        if folder.exists():
-            shutil.rmtree(folder)
-        folder.mkdir(parents=True)
-        made = cls(folder, tantivy.Index(_schema(), path=str(folder), reuse=False))
+        with _writing(folder):
+            if folder.exists():
+                shutil.rmtree(folder)
+            folder.mkdir(parents=True)
+            made = cls(folder, tantivy.Index(_schema(), path=str(folder), reuse=False))
         made._marker = {"fingerprint": _fingerprint(library_id), "seq": 0}
         made.commit(0)
         return made
 
     @classmethod
-    def open(cls, folder: Path, library_id: str) -> LexicalIndex:
-        """Return the index in `folder`.
+    def open(cls, folder: Path, library_id: str, *, is_thorough: bool = False) -> LexicalIndex:
+        """Return the index in `folder`; `is_thorough` reads every byte of a large one too.
 
         Raises:
             IndexMismatch: there is none, its files are damaged, or it is of another library or
@@ -89,10 +92,11 @@ class LexicalIndex:
         """
         import tantivy
 
-        if not (folder / "meta.json").is_file():
+        if not (folder / _META).is_file():
             raise IndexMismatch("there is no lexical index yet")
-        check_manifest(folder)
+        check_head(folder, _META)
         with _damage():
+            check_manifest(folder, _segment_files(folder), is_thorough=is_thorough)
             opened = cls(folder, tantivy.Index.open(str(folder)))
         if opened._marker.get("fingerprint") != _fingerprint(library_id):
             raise IndexMismatch("the lexical index is of another library or version")
@@ -129,7 +133,8 @@ class LexicalIndex:
                 row.add_float("time_last", chunk.time_last)
             for level in chunk.levels:
                 row.add_text("level", level)
-            writer.add_document(row)
+            with _writing(self.folder):
+                writer.add_document(row)
 
     def remove(self, doc_id: int) -> None:
         """Forget every chunk of a document. Visible after `commit`."""
@@ -137,7 +142,9 @@ class LexicalIndex:
 
         # By query: `delete_documents_by_term` takes the number for a signed one and finds nothing.
         rows = tantivy.Query.term_query(self._index.schema, "doc_id", doc_id)
-        self._open_writer().delete_documents_by_query(rows)
+        writer = self._open_writer()
+        with _writing(self.folder):
+            writer.delete_documents_by_query(rows)
 
     def remove_after(self, doc_id: int, chunk_id: int) -> None:
         """Forget the chunks of a document with greater ids: the end of a log that has grown."""
@@ -148,7 +155,9 @@ class LexicalIndex:
         later = tantivy.Query.range_query(schema, "chunk_id", number, chunk_id + 1, None)
         rows = tantivy.Query.term_query(schema, "doc_id", doc_id)
         both = tantivy.Query.boolean_query([(must, rows), (must, later)])
-        self._open_writer().delete_documents_by_query(both)
+        writer = self._open_writer()
+        with _writing(self.folder):
+            writer.delete_documents_by_query(both)
 
     def commit(self, seq: int | None = None) -> None:
         """Make everything added and removed visible, durably; `seq` None leaves it as it is.
@@ -159,35 +168,36 @@ class LexicalIndex:
 
         writer = self._open_writer()
         marker = dict(self._marker) | ({} if seq is None else {"seq": seq})
-        writer.delete_documents_by_term("marker", "marker")
         row = tantivy.Document()
         row.add_text("marker", "marker")
         row.add_text("state", json.dumps(marker))
-        writer.add_document(row)
-        writer.commit()
-        self._searcher()
-        write_manifest(self.folder, _segment_files(self.folder))
+        with _writing(self.folder):
+            writer.delete_documents_by_term("marker", "marker")
+            writer.add_document(row)
+            writer.commit()
+            self._searcher()
+            self._record()
 
     def release(self) -> None:
         """Let go of the write lock: uncommitted work is lost, merges under way are finished."""
         if self._writer is not None:
             writer, self._writer = self._writer, None
-            writer.wait_merging_threads()
-            write_manifest(self.folder, _segment_files(self.folder))
+            with _writing(self.folder):
+                writer.wait_merging_threads()
+                self._record()
+                (self.folder / WRITING).unlink(missing_ok=True)
 
     close = release
 
+    def _record(self) -> None:
+        write_manifest(self.folder, [*_segment_files(self.folder), self.folder / _META])
+
     def _open_writer(self) -> tantivy.IndexWriter:
         if self._writer is None:
-            try:
+            with _writing(self.folder):
                 self._writer = self._index.writer(heap_size=_HEAP_BYTES, num_threads=1)
-            except ValueError as error:
-                if "LockBusy" not in str(error):
-                    raise
-                raise LibraryBusy(
-                    f"{self.folder}: another process is writing; try again when it is done"
-                ) from error
-            _drop_unfinished_deletes(self.folder)
+                (self.folder / WRITING).touch()
+                _drop_unfinished_deletes(self.folder)
         return self._writer
 
     # Reading
@@ -293,7 +303,7 @@ class LexicalIndex:
     def _searcher(self) -> tantivy.Searcher:
         """Return a searcher of the last commit of any process."""
         try:
-            stat = os.stat(self.folder / "meta.json")  # noqa: PTH116 (called per search)
+            stat = os.stat(self.folder / _META)  # noqa: PTH116 (called per search)
         except OSError as error:
             raise IndexMismatch("the lexical index is gone") from error
         version = (stat.st_mtime_ns, stat.st_ino)
@@ -340,9 +350,25 @@ def _fingerprint(library_id: str) -> str:
 
 def _segment_files(folder: Path) -> list[Path]:
     """Return the files that the last commit refers to; they never change once written."""
-    meta = json.loads((folder / "meta.json").read_bytes())
-    segments = {segment["segment_id"].replace("-", "") for segment in meta["segments"]}
-    return sorted(file for file in folder.iterdir() if file.name.partition(".")[0] in segments)
+    segments, deletes = _committed(folder)
+    return sorted(
+        file
+        for file in folder.iterdir()
+        if file.name.partition(".")[0] in segments
+        and (file.suffix != ".del" or file.name in deletes)
+    )
+
+
+def _committed(folder: Path) -> tuple[set[str], set[str]]:
+    """Return the segments of the last commit, and the names of their lists of deleted rows."""
+    meta = json.loads((folder / _META).read_bytes())
+    segments, deletes = set(), set()
+    for segment in meta["segments"]:
+        name = segment["segment_id"].replace("-", "")
+        segments.add(name)
+        if segment.get("deletes"):
+            deletes.add(f"{name}.{segment['deletes']['opstamp']}.del")
+    return segments, deletes
 
 
 def _drop_unfinished_deletes(folder: Path) -> None:
@@ -351,15 +377,48 @@ def _drop_unfinished_deletes(folder: Path) -> None:
     The next one would give its own the same name, and tantivy refuses to write over a file. The
     caller holds the write lock.
     """
-    meta = json.loads((folder / "meta.json").read_bytes())
-    kept = {
-        f"{segment['segment_id'].replace('-', '')}.{segment['deletes']['opstamp']}.del"
-        for segment in meta["segments"]
-        if segment.get("deletes")
-    }
+    _, kept = _committed(folder)
     for file in folder.glob("*.del"):
         if file.name not in kept:
             file.unlink(missing_ok=True)
+
+
+@contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    """Turn what writing raises into what can be done about it.
+
+    Raises:
+        LibraryBusy: another process writes.
+        LibraryError: the disk is full, fails, or may not be written.
+        IndexMismatch: the index itself is damaged.
+    """
+    try:
+        with _damage():
+            yield
+    except IndexMismatch as mismatch:
+        text = mismatch.reason
+        if "LockBusy" in text:
+            raise LibraryBusy(
+                f"{folder}: another process is writing; try again when it is done"
+            ) from mismatch
+        is_missing = any(sign in text for sign in _SIGNS_OF_DAMAGE)
+        if is_missing or not any(sign in text for sign in _SIGNS_OF_THE_DISK):
+            raise
+        raise LibraryError(
+            f"{folder}: the word index cannot be written ({_system_error(text)}). What was indexed "
+            "before is intact and still answers; free some space or check the disk and the "
+            "folder's permissions, and repeat the command."
+        ) from mismatch
+
+
+_SIGNS_OF_DAMAGE = ("NotFound", "FileDoesNotExist", "No such file")
+_SIGNS_OF_THE_DISK = ("[Errno", "IoError", "io_error", "io::Error", "Os {", "os error")
+_SYSTEM_ERROR = re.compile(r'message: "([^"]*)"|\[Errno \d+\] ([^:]*)')
+
+
+def _system_error(text: str) -> str:
+    found = _SYSTEM_ERROR.search(text)
+    return next(filter(None, found.groups()), "input or output failed") if found else text[:200]
 
 
 @contextmanager
@@ -367,7 +426,7 @@ def _damage() -> Iterator[None]:
     """Turn what tantivy raises on a damaged index into IndexMismatch."""
     try:
         yield
-    except (ValueError, OSError, KeyError) as error:
+    except (ValueError, OSError, KeyError, TypeError, AttributeError) as error:
         raise IndexMismatch(f"the lexical index is damaged: {error}") from error
     except BaseException as error:
         # A panic in Rust arrives as a BaseException of a class that cannot be imported.
