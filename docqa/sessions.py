@@ -70,8 +70,8 @@ class Sessions:
         return found
 
     def fresh_name(self, name: str) -> str:
-        """Return `name`, with a number behind it where there is a session of that name."""
-        taken = {session.name for session in self.all()}
+        """Return `name`, with a number behind it where a session of that name has turns."""
+        taken = {session.name for session in self.all() if session.n_turns}
         wanted = clean_name(name)
         numbers = (f"{wanted} ({n})" for n in range(2, len(taken) + 3))
         return next(n for n in (wanted, *numbers) if n not in taken)

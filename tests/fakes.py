@@ -65,7 +65,9 @@ class ScriptedEngine:
             reused += 1
         self.cached = list(tokens)
         yield Prefill(len(tokens), len(tokens), reused)
-        words = WORD.findall(self.replies.pop(0) if len(self.replies) > 1 else self.replies[0])
+        words: list[str] = []
+        if max_tokens:  # else the prompt is only read
+            words = WORD.findall(self.replies.pop(0) if len(self.replies) > 1 else self.replies[0])
         for word in words[:max_tokens]:
             yield Piece(word, 0)
         reason = "length" if len(words) > max_tokens else "end"

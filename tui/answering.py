@@ -25,6 +25,7 @@ class Answering:
         self._app = app
         self._run: EventRun[AskEvent] | None = None
         self._turn: Turn | None = None
+        self._title = ""  # of its session
         self.lock = threading.Lock()  # a stopped answer may take a moment to let go of the model
 
     @property
@@ -38,8 +39,12 @@ class Answering:
         app = self._app
         marked = app.main.marked_documents()
         turn = Turn(question, scope=tuple(file_name(d.path) for d in marked))
-        earlier = tuple(t.question for t in app.main.turns if t.answer is not None)
-        options = AskOptions(paths=tuple(Path(d.path) for d in marked), earlier=earlier)
+        self._title = app.conversation.title_for(question)
+        options = AskOptions(
+            paths=tuple(Path(d.path) for d in marked),
+            session=self._title,
+            pins=app.conversation.pins,
+        )
 
         def events(cancel: threading.Event) -> Iterator[AskEvent]:
             with self.lock:
@@ -55,16 +60,22 @@ class Answering:
         if self._run is not None:
             self._run.cancel.set()
 
+    def wait(self, timeout_s: float = 5.0) -> None:
+        """Wait until the thread has let go of the library and the model; not on the UI's thread."""
+        if self.lock.acquire(timeout=timeout_s):
+            self.lock.release()
+
     def stop(self) -> bool:
-        """Stop the answer; what was written stays. Return whether there was one."""
+        """Stop the answer; what was written stays. Return whether there was one to come."""
         if self._run is None or self._turn is None:
             return False
         self._run.cancel.set()
         self._take_events()
         turn, self._run, self._turn = self._turn, None, None
+        was_open = turn.is_open  # else only the session's KV was still being saved
         turn.stop()
         self._app.main.refresh_turn(turn)
-        return True
+        return was_open
 
     def progressed(self, run: EventRun[object]) -> None:
         """Fetch the events a frame later, all that came until then."""
@@ -84,16 +95,17 @@ class Answering:
                 self._app.post_message(ModelFailed(run.error))
         elif turn.phase is not Phase.DONE:
             turn.stop()
-        if turn.answer is not None:
-            self._app.conversation.keep(turn.answer)
         self._app.main.refresh_turn(turn)
 
     def _take_events(self) -> None:
         if self._run is None or self._turn is None or not self._app.main.is_laid_out:
             return
         turn, app = self._turn, self._app
+        was_open = turn.answer is None
         for event in self._run.drain():
             turn.apply(event)
+        if was_open and turn.answer is not None:
+            app.conversation.kept(self._title)
         status = app.status
         if turn.prompt is not None:
             status = status.with_prompt(turn.prompt)

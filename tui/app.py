@@ -41,13 +41,15 @@ from tui.messages import (
     ModelFailed,
     ModelLoaded,
     PathsDropped,
+    PinAsked,
     QuestionAsked,
     ScopeChanged,
+    WorkDone,
 )
 from tui.model_screen import ModelChosen, ModelScreen
 from tui.page_view import Graphics
 from tui.plain import EdgeFilter
-from tui.sessions import OpenSessions
+from tui.sessions import SessionKeeper
 from tui.sessions_panel import SessionAsked
 from tui.status import Status
 from tui.themes import THEMES
@@ -93,7 +95,7 @@ class DocqaApp(App[int]):
         is_plain = workspace.config.tui.mode == "plain"
         graphics = HALF_BLOCKS if is_plain else graphics
         self.main = MainScreen(workspace, self.status, self.renderer, graphics)
-        self.conversation = Conversation(self, OpenSessions())
+        self.conversation = Conversation(self, SessionKeeper(workspace))
         self.answering = Answering(self)
         self.indexing = Indexing(self)
         self.watching = Watching(self)
@@ -114,6 +116,7 @@ class DocqaApp(App[int]):
             self.theme = theme
         sys.setswitchinterval(SWITCH_S)
         self.refresh_documents()
+        self.conversation.show()
         self.load_model()
         self.watching.begin()
         self._ask_gpu()
@@ -191,6 +194,10 @@ class DocqaApp(App[int]):
     def _on_scope_changed(self, message: ScopeChanged) -> None:
         self.main.show_marks(message.doc_ids)
 
+    @on(PinAsked)
+    def _on_pin_asked(self, message: PinAsked) -> None:
+        self.conversation.toggle_pin(message.path)
+
     @on(LibraryAsked)
     def _on_library_asked(self, message: LibraryAsked) -> None:
         if message.what == "stop":
@@ -222,7 +229,18 @@ class DocqaApp(App[int]):
 
     @on(SessionAsked)
     def _on_session_asked(self, message: SessionAsked) -> None:
-        self.conversation.do(message.what, message.session_id)
+        self.conversation.do(message.what, message.title)
+
+    @on(WorkDone)
+    def _on_work_done(self, message: WorkDone) -> None:
+        if self.main.is_laid_out:
+            message.then()
+
+    def show_pins(self, paths: frozenset[str]) -> None:
+        """Show which documents are pinned in the open session."""
+        self.main.show_pins(paths)
+        if isinstance(self.screen, LibraryScreen):
+            self.screen.show_pins(paths)
 
     # The model
 
@@ -292,6 +310,7 @@ class DocqaApp(App[int]):
     async def on_unmount(self) -> None:
         """End what runs, however the app ends."""
         self._cancel_all()
+        await asyncio.to_thread(self.answering.wait)
         await asyncio.to_thread(self.watching.wait)
         await asyncio.to_thread(self.indexing.wait)
         self.renderer.close()
@@ -324,7 +343,9 @@ class DocqaApp(App[int]):
         """Show the library."""
         if not isinstance(self.screen, LibraryScreen):
             marked = self.main.marked
-            self.push_screen(LibraryScreen(self.documents, marked, self.indexing.state))
+            pins = frozenset(str(pin) for pin in self.conversation.pins)
+            screen = LibraryScreen(self.documents, marked, self.indexing.state, pins)
+            self.push_screen(screen)
 
     def action_why(self) -> None:
         """Show how the chosen answer came about."""

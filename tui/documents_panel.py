@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import ClassVar
 
 from textual.binding import Binding, BindingType
@@ -11,7 +12,7 @@ from textual.widgets import OptionList
 from textual.widgets.option_list import Option
 
 from docqa.types import Document, State
-from tui.messages import DocumentChosen, ScopeChanged
+from tui.messages import DocumentChosen, PinAsked, ScopeChanged
 from tui.plain import assembled, file_name
 
 SIGNS = {
@@ -23,6 +24,7 @@ SIGNS = {
     State.REMOVED: ("-", "$text-muted"),
 }
 """State → (sign, style). The sign alone says the state."""
+PIN = "⊤"  # a document that stands whole in every prompt of the session
 
 
 class DocumentsPanel(OptionList):
@@ -30,6 +32,7 @@ class DocumentsPanel(OptionList):
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("space", "mark", "Mark"),
+        Binding("p", "pin", "Pin"),
         Binding("u", "unmark_all", "Unmark all", show=False),
     ]
 
@@ -37,6 +40,7 @@ class DocumentsPanel(OptionList):
         super().__init__(id=id, markup=False, compact=True)
         self.documents: list[Document] = []
         self.marked: set[int] = set()
+        self._pinned: frozenset[str] = frozenset()  # paths
 
     def on_mount(self) -> None:
         """Name the panel."""
@@ -63,7 +67,9 @@ class DocumentsPanel(OptionList):
 
     def _line(self, document: Document) -> Content:
         sign, style = SIGNS[document.state]
-        mark = "◆" if document.doc_id in self.marked else " "
+        mark = ("◆" if document.doc_id in self.marked else " ") + (
+            PIN if document.path in self._pinned else ""
+        )
         size = f" {document.n_pages} p" if document.n_pages else ""
         size = size or (f" {document.n_lines:,} l" if document.n_lines else "")
         return assembled(
@@ -90,6 +96,17 @@ class DocumentsPanel(OptionList):
         if doc_ids != self.marked:
             self.marked.intersection_update(doc_ids)
             self.marked.update(doc_ids)
+        self._fill()
+
+    def action_pin(self) -> None:
+        """Pin the document under the cursor in the session, or not any more."""
+        if self.highlighted is not None and self.documents:
+            document = self.documents[self.highlighted]
+            self.post_message(PinAsked(Path(document.path)))
+
+    def show_pins(self, paths: frozenset[str]) -> None:
+        """Show which documents are pinned."""
+        self._pinned = paths
         self._fill()
 
     def _changed(self) -> None:

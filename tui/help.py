@@ -47,6 +47,7 @@ KEYS: dict[str, tuple[tuple[str, str], ...]] = {
     "Documents and sessions": (
         ("Space", "mark: questions are limited to marked documents"),
         ("u", "unmark all"),
+        ("p", "pin: the whole document stands in every prompt of the session, read once"),
         ("Enter", "open the document, resume the session"),
         ("n  e  d  x", "sessions: new (Ctrl+N anywhere), rename, delete, export"),
     ),
@@ -59,6 +60,7 @@ KEYS: dict[str, tuple[tuple[str, str], ...]] = {
     ),
     "Signs": (
         ("✓ ◐ ✗ ⊘", "indexed, partly read, failed, quarantined"),
+        ("◆ ⊤", "marked, pinned"),
         ("t s p h e q", "context bar: template, system, pinned, history, evidence, question"),
     ),
 }

@@ -18,8 +18,8 @@ from textual.screen import Screen
 from textual.widgets import DataTable, Footer, Input, Static, Tree
 
 from docqa.types import Document, State
-from tui.documents_panel import SIGNS
-from tui.messages import DocumentChosen, ScopeChanged
+from tui.documents_panel import PIN, SIGNS
+from tui.messages import DocumentChosen, PinAsked, ScopeChanged
 from tui.plain import assembled, cell, file_name, plain
 from tui.sync_state import SyncState
 
@@ -84,12 +84,20 @@ class LibraryScreen(Screen[None]):
         Binding("R", "sync", "Sync all"),
         Binding("x", "stop", "Stop indexing"),
         Binding("space", "mark", "Mark"),
+        Binding("p", "pin", "Pin"),
         Binding("f", "watch", "Watch folder"),
         Binding("slash", "filter", "Filter"),
     ]
 
-    def __init__(self, documents: list[Document], marked: set[int], state: SyncState) -> None:
+    def __init__(
+        self,
+        documents: list[Document],
+        marked: set[int],
+        state: SyncState,
+        pinned: frozenset[str] = frozenset(),
+    ) -> None:
         super().__init__()
+        self._pinned = pinned  # paths
         self.documents = documents
         self.marked = marked  # that of the side list: the same set
         self._state = state
@@ -190,7 +198,7 @@ class LibraryScreen(Screen[None]):
         problem = document.error or "; ".join(document.warnings)
         style = "" if document.state in (State.INDEXED, State.UNCHANGED) else "bold"
         return [
-            cell("◆" if document.doc_id in self.marked else " "),
+            cell(self._signs(document)),
             cell(f"{sign} {document.state.value}", style),
             cell(file_name(document.path)),
             cell(size),
@@ -199,6 +207,16 @@ class LibraryScreen(Screen[None]):
             cell(f"{changed:%Y-%m-%d %H:%M}"),
             cell(problem[:200]),
         ]
+
+    def _signs(self, document: Document) -> str:
+        mark = "◆" if document.doc_id in self.marked else " "
+        return mark + (PIN if document.path in self._pinned else " ")
+
+    def show_pins(self, paths: frozenset[str]) -> None:
+        """Show which documents are pinned in the session."""
+        self._pinned = paths
+        if self.is_laid_out:
+            self._fill_table()
 
     def current(self) -> Document | None:
         """Return the document under the cursor."""
@@ -255,6 +273,12 @@ class LibraryScreen(Screen[None]):
             self.marked ^= {document.doc_id}
             self._fill_table()
             self.app.post_message(ScopeChanged(frozenset(self.marked)))
+
+    def action_pin(self) -> None:
+        """Pin the document under the cursor in the session, or not any more."""
+        document = self.current()
+        if document is not None:
+            self.app.post_message(PinAsked(Path(document.path)))
 
     def action_remove(self) -> None:
         """Remove the document under the cursor, after a question."""

@@ -115,9 +115,9 @@ class MainScreen(Screen[None]):
         self._status = status
         self.query_one(StatusLine).show(status)
 
-    def show_sessions(self, rows: Sequence[SessionRow], open_id: str | None) -> None:
+    def show_sessions(self, rows: Sequence[SessionRow], open_title: str | None) -> None:
         """Show the sessions and which is open."""
-        self.query_one(SessionsPanel).show(rows, open_id)
+        self.query_one(SessionsPanel).show(rows, open_title)
 
     def begin_turn(self, turn: Turn) -> None:
         """Show a question that is being asked."""
@@ -177,6 +177,10 @@ class MainScreen(Screen[None]):
         names = [file_name(d.path) for d in self.marked_documents()]
         text = f"only in {', '.join(names)}" if names else ""
         self.query_one(QuestionLine).border_subtitle = Content(text)
+
+    def show_pins(self, paths: frozenset[str]) -> None:
+        """Show which documents stand whole in every prompt of the session."""
+        self.query_one(DocumentsPanel).show_pins(paths)
 
     def marked_documents(self) -> list[Document]:
         """Return the documents that questions are limited to; none: all."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,6 +52,13 @@ class DocumentChosen(Message):
 
 
 @dataclass
+class PinAsked(Message):
+    """A document is to be pinned in the open session, or not any more."""
+
+    path: Path
+
+
+@dataclass
 class ScopeChanged(Message):
     """Other documents are marked: questions are limited to them."""
 
@@ -86,6 +94,14 @@ class DocumentsRemoved(Message):
 
     def __init__(self, n_removed: int, error: str | None) -> None:
         self.n_removed, self.error = n_removed, error
+        super().__init__()
+
+
+class WorkDone(Message):
+    """Something was read or written in a thread; `then` shows it."""
+
+    def __init__(self, then: Callable[[], None]) -> None:
+        self.then = then
         super().__init__()
 
 

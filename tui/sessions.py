@@ -1,21 +1,18 @@
-"""Sessions: conversations that are kept, listed, resumed, renamed, deleted and exported.
+"""Sessions as the side list needs them: kept in the library, so that they survive the app.
 
-`SessionKeeper` is what the side list needs of whoever keeps them. `OpenSessions` keeps them while
-the app runs.
+A session is known by its name, which is unique and also what `docqa ask --session NAME` takes. Its
+turns are kept by `Workspace.ask`; here they are listed, read, renamed, deleted and exported.
 """
 
 from __future__ import annotations
 
-import itertools
-import json
-import os
-import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
+from docqa.session_export import write_session
 from docqa.types import Answer
+from docqa.workspace import Workspace
 from tui.turns import Phase, Turn
 
 MAX_TITLE_CHARS = 60
@@ -25,76 +22,56 @@ MAX_TITLE_CHARS = 60
 class SessionRow:
     """One line of the side list."""
 
-    session_id: str
     title: str
     n_turns: int
     changed_s: float  # seconds since the epoch
 
 
-class SessionKeeper(Protocol):
-    """Keeps the answers of sessions."""
+class SessionKeeper:
+    """The sessions of a workspace's library. Safe from any thread."""
 
-    def rows(self) -> Sequence[SessionRow]:
-        """Return all sessions, the one changed last first."""
-        ...
+    def __init__(self, workspace: Workspace) -> None:
+        self._desk = workspace.desk
 
-    def begin(self, title: str) -> str:
-        """Begin a session; return its id."""
-        ...
+    def rows(self) -> list[SessionRow]:
+        """Return all sessions that have an answer, the one changed last first."""
+        found = self._desk.sessions.all()
+        return [SessionRow(s.name, s.n_turns, s.changed_s) for s in found if s.n_turns]
 
-    def append(self, session_id: str, answer: Answer) -> None:
-        """Keep one more answer."""
-        ...
+    def fresh_title(self, question: str) -> str:
+        """Return a title that no session has yet, made of its first question."""
+        return self._desk.sessions.fresh_name(title_of(question))
 
-    def answers(self, session_id: str) -> Sequence[Answer]:
-        """Return the answers of a session, oldest first."""
-        ...
+    def answers(self, title: str) -> list[Answer]:
+        """Return the answers of a session, oldest first; raise UsageError where it is gone."""
+        session = self._desk.sessions.get(title)
+        return [turn.answer for turn in self._desk.turns(session)]
 
-    def rename(self, session_id: str, title: str) -> None:
-        """Give a session another title."""
-        ...
+    def pinned(self, title: str) -> list[Path]:
+        """Return the documents pinned in a session."""
+        return [Path(path) for path in self._desk.pinned(self._desk.sessions.get(title))]
 
-    def delete(self, session_id: str) -> None:
-        """Forget a session."""
-        ...
+    def unpin(self, title: str, path: Path) -> None:
+        """Pin a document in a session no more."""
+        self._desk.unpin(title, [path])
 
+    def rename(self, title: str, new_title: str) -> str:
+        """Give a session another title and return it; raise UsageError where it is taken."""
+        return self._desk.sessions.rename(title, new_title).name
 
-class OpenSessions:
-    """Sessions of this run, in memory."""
+    def delete(self, title: str) -> None:
+        """Forget a session and its saved KV."""
+        self._desk.delete(title)
 
-    def __init__(self) -> None:
-        self._rows: dict[str, SessionRow] = {}
-        self._answers: dict[str, list[Answer]] = {}
-        self._numbers = itertools.count(1)
+    def export(self, title: str, path: Path) -> None:
+        """Write a session to a new file: JSON where the name ends in `.json`, else Markdown.
 
-    def rows(self) -> Sequence[SessionRow]:
-        """Return all sessions, the one changed last first."""
-        return sorted(self._rows.values(), key=lambda row: -row.changed_s)
-
-    def begin(self, title: str) -> str:
-        """Begin a session; return its id."""
-        session_id = str(next(self._numbers))
-        self._rows[session_id] = SessionRow(session_id, title, 0, time.time())
-        self._answers[session_id] = []
-        return session_id
-
-    def append(self, session_id: str, answer: Answer) -> None:
-        """Keep one more answer."""
-        self._answers[session_id].append(answer)
-        row = self._rows[session_id]
-        self._rows[session_id] = replace(row, n_turns=row.n_turns + 1, changed_s=time.time())
-
-    def answers(self, session_id: str) -> Sequence[Answer]:
-        """Return the answers of a session, oldest first."""
-        return tuple(self._answers[session_id])
-
-    def rename(self, session_id: str, title: str) -> None:
-        """Give a session another title."""
-        self._rows[session_id] = replace(self._rows[session_id], title=title)
-
-    def delete(self, session_id: str) -> None:
-        """Forget a session."""
-        del self._rows[session_id], self._answers[session_id]
+        Raises:
+            OSError: it cannot be written; FileExistsError: there is one already.
+        """
+        session = self._desk.sessions.get(title)
+        turns, pinned = self._desk.turns(session), self._desk.pinned(session)
+        write_session(path, session, turns, pinned, is_json=path.suffix == ".json")
 
 
 def title_of(question: str) -> str:
@@ -111,32 +88,3 @@ def turns_of(answers: Sequence[Answer]) -> list[Turn]:
         turn.finish(answer)
         turns.append(turn)
     return turns
-
-
-def markdown(title: str, answers: Sequence[Answer]) -> str:
-    """Return a session as Markdown: questions, answers, the quotes with their places."""
-    lines = [f"# {title}", ""]
-    for answer in answers:
-        lines += [f"## {answer.question}", "", answer.text, ""]
-        for c in answer.citations:
-            place = f"page {c.page}" if c.page is not None else f"line {c.line}"
-            lines.append(f"- [{c.marker}] {c.path}, {place}: {' '.join(c.quote.split())}")
-        lines += [f"- note: {note}" for note in answer.notes]
-        lines.append("")
-    return "\n".join(lines)
-
-
-def export(path: Path, title: str, answers: Sequence[Answer]) -> None:
-    """Write a session to a new file: JSON where the name ends in `.json`, else Markdown.
-
-    Raises:
-        OSError: it cannot be written; FileExistsError: there is one already.
-    """
-    if path.suffix == ".json":
-        value = {"title": title, "answers": [asdict(answer) for answer in answers]}
-        text = json.dumps(value, indent=1)
-    else:
-        text = markdown(title, answers)
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
-    with os.fdopen(os.open(path, flags, 0o600), "w", encoding="utf-8") as file:
-        file.write(text)

@@ -18,8 +18,8 @@ from tui.sessions import SessionRow
 class SessionAsked(Message):
     """The user wants something done: `new`, `resume`, `rename`, `delete`, `export`."""
 
-    def __init__(self, what: str, session_id: str | None) -> None:
-        self.what, self.session_id = what, session_id
+    def __init__(self, what: str, title: str | None) -> None:
+        self.what, self.title = what, title
         super().__init__()
 
 
@@ -42,13 +42,13 @@ class SessionsPanel(OptionList):
         self.border_title = Content("Sessions")
         self.show([], None)
 
-    def show(self, rows: Sequence[SessionRow], open_id: str | None) -> None:
+    def show(self, rows: Sequence[SessionRow], open_title: str | None) -> None:
         """Show these sessions."""
         self._rows = list(rows)
         options = [
             Option(
                 assembled(
-                    ("● " if row.session_id == open_id else "  ", "bold $accent"),
+                    ("● " if row.title == open_title else "  ", "bold $accent"),
                     " ".join(row.title.split()),
                     (f"  {row.n_turns}", "$text-muted"),
                 )
@@ -57,7 +57,7 @@ class SessionsPanel(OptionList):
         ]
         self.set_options(options or [Option(plain("none yet", "$text-muted"), disabled=True)])
         if rows:
-            open_at = [i for i, row in enumerate(rows) if row.session_id == open_id]
+            open_at = [i for i, row in enumerate(rows) if row.title == open_title]
             self.highlighted = open_at[0] if open_at else 0
 
     def action_ask(self, what: str) -> None:
@@ -65,7 +65,7 @@ class SessionsPanel(OptionList):
         at = self.highlighted
         row = self._rows[at] if self._rows and at is not None else None
         if row is not None or what == "new":
-            self.post_message(SessionAsked(what, row.session_id if row else None))
+            self.post_message(SessionAsked(what, row.title if row else None))
 
     def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
         """Resume the session that was chosen."""

@@ -8,7 +8,7 @@ from tests.tui.test_ask import QUESTION
 from tests.tui.waiting import asked, until
 from tui.dialogs import ConfirmScreen, NameScreen
 from tui.question import QuestionLine
-from tui.sessions import export, title_of
+from tui.sessions import title_of
 from tui.sessions_panel import SessionsPanel
 from tui.transcript import TurnView
 
@@ -61,18 +61,74 @@ async def test_export(filled, tmp_path):
     async with filled.app().run_test(size=(160, 45)) as pilot:
         await asked(pilot, QUESTION)
         answer = pilot.app.main.turns[0].answer
-        pilot.app.main.query_one(SessionsPanel).focus()
-        await pilot.press("x")
-        await until(pilot, lambda: isinstance(pilot.app.screen, NameScreen))
-        path = tmp_path / "kept.md"
-        pilot.app.screen.query_one("#name").value = str(path)
-        await pilot.press("enter")
-        await until(pilot, path.exists)
-        text = path.read_text()
-        assert f"## {QUESTION}" in text and "line 5" in text and "38 Nm" in text
-    export(tmp_path / "kept.json", "t", [answer])
+        for name in ("kept.md", "kept.json"):
+            pilot.app.main.query_one(SessionsPanel).focus()
+            await pilot.press("x")
+            await until(pilot, lambda: isinstance(pilot.app.screen, NameScreen))
+            pilot.app.screen.query_one("#name").value = str(tmp_path / name)
+            await pilot.press("enter")
+            await until(pilot, (tmp_path / name).exists)
+    text = (tmp_path / "kept.md").read_text()
+    assert f"## {QUESTION}" in text and "line 5" in text and "38 Nm" in text
     kept = json.loads((tmp_path / "kept.json").read_text())
-    assert kept["answers"][0]["citations"][0]["quote"] == answer.citations[0].quote
+    assert kept["turns"][0]["citations"][0]["quote"] == answer.citations[0].quote
+
+
+async def test_a_session_survives_the_app(filled):
+    async with filled.app().run_test(size=(160, 45)) as pilot:
+        await asked(pilot, QUESTION)
+        answer = pilot.app.main.turns[0].answer
+    filled.workspace.close()
+    filled.workspace = filled.opened()
+    async with filled.app().run_test(size=(160, 45)) as pilot:
+        await until(pilot, lambda: titles(pilot) == [f"  {title_of(QUESTION)}  1"])
+        pilot.app.main.query_one(SessionsPanel).focus()
+        await pilot.press("enter")
+        await until(pilot, lambda: len(pilot.app.main.turns) == 1)
+        found = pilot.app.main.turns[0].answer
+        assert (found.text, found.citations) == (answer.text, answer.citations)
+        assert found.evidence[0].chunk.text == answer.evidence[0].chunk.text
+        await asked(pilot, "And why?")
+        assert "casing" in pilot.app.main.turns[1].answer.query
+        assert titles(pilot) == [f"● {title_of(QUESTION)}  2"]
+        usage = pilot.app.main.turns[1].answer.usage
+        assert usage.layer_tokens["history"] > 0 and usage.reused_tokens > 0
+
+
+async def test_a_removed_document_is_gone_from_the_session(filled):
+    async with filled.app().run_test(size=(160, 45)) as pilot:
+        await asked(pilot, QUESTION)
+        filled.workspace.remove([filled.folder / "docs" / "manual.md"])
+        pilot.app.main.query_one(SessionsPanel).focus()
+        await pilot.press("enter")
+        await until(pilot, lambda: pilot.app.main.turns[0].answer.evidence == ())
+        answer = pilot.app.main.turns[0].answer
+        assert "38 Nm" not in answer.text and "removed" in answer.text
+        note = pilot.app.main.query(".note").first().content.plain
+        assert "manual.md" in note
+
+
+async def test_pinning_reads_the_whole_document(filled):
+    async with filled.app().run_test(size=(160, 45)) as pilot:
+        app = pilot.app
+        await until(pilot, lambda: len(app.documents) == 2)
+        panel = app.main.query_one("#documents")
+        panel.focus()
+        panel.highlighted = [d.path.endswith("manual.md") for d in app.documents].index(True)
+        await pilot.press("p")
+        await until(pilot, lambda: len(app.conversation.pins) == 1)
+        assert "⊤" in panel.get_option_at_index(panel.highlighted).prompt.plain
+        await asked(pilot, QUESTION)
+        answer = app.main.turns[0].answer
+        assert answer.usage.layer_tokens["pinned"] > 0
+        assert "Store the pump dry" in "".join(
+            s.text for s in app.main.turns[0].prompt.segments if s.layer == "pinned"
+        )
+        await pilot.press("ctrl+n")
+        assert app.conversation.pins == ()
+        app.main.query_one(SessionsPanel).focus()
+        await pilot.press("enter")
+        await until(pilot, lambda: len(app.conversation.pins) == 1)  # the session remembers
 
 
 async def test_a_follow_up_shows_what_was_searched(filled):
