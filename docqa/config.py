@@ -45,7 +45,7 @@ class ModelConfig:
     memory_gib: float = 0.0  # the dial: RAM, or VRAM with a GPU; 0: nine tenths of what is free
     n_gpu_layers: int = -1  # -1: as many as fit, where the build has a GPU
     n_threads: int = 0  # 0: as many as there are physical cores
-    kv_type_k: str = "q8_0"
+    kv_type_k: str = "q8_0"  # f16 | q8_0 | q4_0 | bf16; both auto: the planner's choice
     kv_type_v: str = "q8_0"
     keep_alive_s: float = 300.0  # a shared engine stays so long without a question; 0: none is kept
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from docqa import doctor
 from docqa.config import Config, ModelConfig
@@ -16,6 +17,12 @@ from docqa.paths import LibraryPaths
 from docqa.protocols import Embedder, Engine, Reranker
 from docqa.types import EngineInfo
 from docqa.workspace import NO_MODEL_NAME, Workspace
+
+if TYPE_CHECKING:
+    from models.plan_report import Check as Check  # also for docqa.cli.plan
+    from models.plan_report import KvTest as KvTest
+    from models.plan_report import PlanReport as PlanReport
+    from models.planner import Row as Row
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +39,11 @@ class PlanRow:
     decode_tokens_s: float  # at its end
 
 
-def build(config: Config) -> Workspace:
-    """Return a workspace over the library of `config`; models are loaded when first needed."""
+def build(config: Config, *, warn: Callable[[str], None] | None = None) -> Workspace:
+    """Return a workspace over the library of `config`; models are loaded when first needed.
+
+    `warn` hears what the user should know of the settings, when the language model is opened.
+    """
 
     def open_embedder() -> Embedder:
         from models.embedder import open_embedder
@@ -43,7 +53,7 @@ def build(config: Config) -> Workspace:
     def open_engine() -> Engine:
         from models.host import open_engine
 
-        return open_engine(config.model)
+        return open_engine(config.model, warn=warn)
 
     def tokenizer_file() -> Path:
         from models.embedder import PACKAGED, packaged_folder
@@ -123,6 +133,31 @@ def plan_rows(name: str) -> tuple[str, list[PlanRow]]:
         f"{chosen.context_length:,}, KV {chosen.kv_type_k}/{chosen.kv_type_v}; {chosen.reason}"
     )
     return summary, rows
+
+
+def plan_model(config: Config) -> PlanReport:
+    """Return what fits of the configured model, from its header: `docqa plan`.
+
+    Raises:
+        ModelError: no such model, or its file or context is refused.
+    """
+    from models.plan_report import report
+
+    return report(config)
+
+
+def check_plan(report: PlanReport, config: ModelConfig) -> list[Check]:
+    """Load the model as planned and measure what was estimated: `docqa plan --measure`."""
+    from models.plan_report import check
+
+    return check(report, config)
+
+
+def compare_kv_types(config: ModelConfig, text: str, n_tokens: int) -> KvTest:
+    """Compare KV types with f16 on a text of the user's: `docqa plan --test-kv FILE`."""
+    from models.plan_report import compare_kv_types
+
+    return compare_kv_types(config, text, n_tokens)
 
 
 def kv_bytes_of(config: ModelConfig, info: EngineInfo) -> int | None:

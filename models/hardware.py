@@ -7,10 +7,14 @@ import importlib.util
 import shutil
 import subprocess
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from models.model_file import ModelFile
 
 # Memory bandwidth in GB/s and dense f16 TFLOP/s as the makers state them: only for estimates.
 GPUS: dict[str, tuple[float, float]] = {
@@ -33,6 +37,7 @@ GPUS: dict[str, tuple[float, float]] = {
 }
 OTHER_GPU = (300.0, 25.0)
 ATTAINED_BANDWIDTH, ATTAINED_FLOPS = 0.8, 0.4  # of what is stated, in llama.cpp's kernels
+THREAD_GAIN = 0.85  # what each further thread adds to the first
 DISK_BYTES_S = 1.5e9  # an NVMe drive with a cold cache
 
 
@@ -46,6 +51,8 @@ class Hardware:
     bytes_s: float
     flops_s: float
     disk_bytes_s: float = DISK_BYTES_S
+    attention_flops_s: float = 0.0  # 0: as flops_s
+    kv_bytes_s: float = 0.0  # 0: as bytes_s
 
 
 def detect(*, measures_speed: bool = True) -> Hardware:
@@ -53,7 +60,7 @@ def detect(*, measures_speed: bool = True) -> Hardware:
     import psutil
 
     ram = int(psutil.virtual_memory().available)
-    gpu = _nvidia() if build_has_gpu() else None
+    gpu = nvidia() if build_has_gpu() else None
     if gpu is None:
         bytes_s, flops_s = cpu_speed() if measures_speed else (0.0, 0.0)
         return Hardware("CPU", ram, 0, bytes_s, flops_s)
@@ -61,6 +68,45 @@ def detect(*, measures_speed: bool = True) -> Hardware:
     bandwidth, tflops = next((v for k, v in GPUS.items() if k in name), OTHER_GPU)
     return Hardware(
         name, ram, vram, ATTAINED_BANDWIDTH * bandwidth * 1e9, ATTAINED_FLOPS * tflops * 1e12
+    )
+
+
+def measured(hardware: Hardware, model: ModelFile, pair: tuple[str, str], n: int) -> Hardware:
+    """Return a CPU with the speed of llama.cpp's kernels on this model and KV types, `n` threads.
+
+    Takes a second or two. A GPU, and a CPU where that cannot be measured, stays as it is.
+    """
+    from models.cpu_speed import Work, measure
+    from models.memory import REPACKED_TYPES
+    from models.settings import KV_TYPES
+
+    layers = [t for t in model.tensors if t.name.startswith("blk.") and len(t.shape) == 2]
+    if hardware.vram_bytes or not layers or not max(model.n_kv_heads) or model.kv_lora_rank:
+        return hardware
+    largest = max(layers, key=lambda t: t.n_bytes)
+    layer = model.n_kv_heads.index(max(model.n_kv_heads))
+    found = measure(
+        Work(
+            largest.type_id,
+            largest.type_id in REPACKED_TYPES,
+            largest.shape[0],
+            largest.shape[1],
+            KV_TYPES[pair[0]],
+            KV_TYPES[pair[1]],
+            model.head_dim_k,
+            model.n_heads[layer],
+            model.n_kv_heads[layer],
+        )
+    )
+    if found is None or model.head_dim_k != model.head_dim_v:
+        return hardware
+    gain = 1 + THREAD_GAIN * (n - 1)
+    return replace(
+        hardware,
+        bytes_s=found.bytes_s * gain,
+        flops_s=found.flops_s * gain,
+        attention_flops_s=found.attention_flops_s * gain,
+        kv_bytes_s=found.kv_bytes_s * gain,
     )
 
 
@@ -74,7 +120,7 @@ def build_has_gpu() -> bool:
     return any(f"ggml-{kind}" in file.name for file in folder.glob("*") for kind in kinds)
 
 
-def _nvidia() -> tuple[str, int] | None:
+def nvidia() -> tuple[str, int] | None:
     """Return (name, free bytes) of the NVIDIA GPU with the most free memory."""
     program = shutil.which("nvidia-smi")
     if program is None:

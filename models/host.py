@@ -400,8 +400,12 @@ def _error(failed: wire.Failed) -> ModelError:
 # -- opening --------------------------------------------------------------------------------------
 
 
-def open_engine(config: ModelConfig, *, log: Log | None = None) -> HostEngine:
+def open_engine(
+    config: ModelConfig, *, log: Log | None = None, warn: Log | None = None
+) -> HostEngine:
     """Return an engine for `[model]`; the process loads while the caller goes on.
+
+    `warn` hears what the user should know of these settings, `log` everything.
 
     Raises:
         ModelNotFound: no such model or adapter.
@@ -410,7 +414,7 @@ def open_engine(config: ModelConfig, *, log: Log | None = None) -> HostEngine:
     path = resolve(config.path)
     model = read_model(path)
     adapter = choose_adapter(config.adapter, model)
-    settings = load_settings(config, model, adapter.path if adapter else None, log or quiet)
+    settings = load_settings(config, model, adapter.path if adapter else None, log or quiet, warn)
 
     def start() -> Process:
         shared = None

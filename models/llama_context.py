@@ -107,7 +107,8 @@ class LlamaContext:
         settings = self.settings
         params = llama.llama_model_default_params()
         params.n_gpu_layers = settings.n_gpu_layers
-        params.load_mode = llama.LLAMA_LOAD_MODE_MMAP
+        maps = llama.LLAMA_LOAD_MODE_MMAP
+        params.load_mode = maps if settings.maps_file else llama.LLAMA_LOAD_MODE_NONE
         params.check_tensors = False
         # SentencePiece puts a blank before every text that it is given; the segments of a prompt
         # are given one by one, and where a blank belongs is decided in `tokenize`.

@@ -13,13 +13,14 @@ import msgspec
 from docqa.config import ModelConfig
 from docqa.errors import ModelRefused
 from models.hardware import build_has_gpu, detect
-from models.memory import kv_bytes_per_token, needs
+from models.memory import is_repacked, kv_bytes_per_token, needs
 from models.model_file import ModelFile
 from models.planner import plan
 from models.rope import plan_rope
-from models.settings import KV_PAIRS, AdapterSettings, LoadSettings
+from models.settings import AdapterSettings, LoadSettings, working_pairs
 
 MIN_CONTEXT = 256
+AUTO_PAIR = ("auto", "auto")  # of KV types: the planner's choice
 
 Log = Callable[[str], None]
 
@@ -29,9 +30,20 @@ def quiet(_line: str) -> None:
 
 
 def load_settings(
-    config: ModelConfig, model: ModelFile, adapter: Path | None, log: Log = quiet
+    config: ModelConfig,
+    model: ModelFile,
+    adapter: Path | None,
+    log: Log = quiet,
+    warn: Log | None = None,
 ) -> LoadSettings:
     """Return how to load `model`.
+
+    Args:
+        config: what is wished.
+        model: what its header says.
+        adapter: a LoRA on top of it.
+        log: hears everything.
+        warn: hears what the user should know; `log` where it is None.
 
     Raises:
         ModelRefused: settings that cannot work for this model.
@@ -40,7 +52,8 @@ def load_settings(
         from models.torch_shape import refuse_engine
 
         refuse_engine(config.engine, model)  # before a process is started
-    pair = (config.kv_type_k, config.kv_type_v)
+    wished = (config.kv_type_k, config.kv_type_v)
+    pair = ("q8_0", "q8_0") if wished == AUTO_PAIR else wished
     _refuse_pair(model, pair)
     if 0 < config.context_length < MIN_CONTEXT or config.context_length < 0:
         raise ModelRefused(
@@ -49,7 +62,7 @@ def load_settings(
         )
     rope = plan_rope(model, config.context_length, config.rope, force=config.force)
     for warning in rope.warnings:
-        log(f"{model.path.name}: {warning}")
+        (warn or log)(f"{model.path.name}: {warning}")
     settings = LoadSettings(
         path=str(model.path),
         context_length=rope.context_length,
@@ -62,19 +75,21 @@ def load_settings(
         n_threads=config.n_threads or physical_cores(),
         adapts_threads=config.n_threads == 0,
         n_gpu_layers=config.n_gpu_layers,
+        maps_file=build_has_gpu() or not is_repacked(model),
         wish=_wish(config, model, adapter),
     )
-    if config.memory_gib > 0 or build_has_gpu():
-        return _within_memory(settings, config, model, log)
+    if config.memory_gib > 0 or build_has_gpu() or wished == AUTO_PAIR:
+        return _within_memory(settings, config, model, adapter, log)
     _refuse_what_has_no_room(model, rope.context_length, pair, force=config.force)
     return settings
 
 
 def _refuse_pair(model: ModelFile, pair: tuple[str, str]) -> None:
-    if pair not in KV_PAIRS:
-        works = ", ".join(f"{k}/{v}" for k, v in KV_PAIRS)
+    pairs = working_pairs(has_gpu=build_has_gpu())
+    if pair not in pairs:
+        works = ", ".join(f"{k}/{v}" for k, v in pairs)
         raise ModelRefused(
-            f"KV types {pair[0]}/{pair[1]}: no attention kernel works on this pair; "
+            f"KV types {pair[0]}/{pair[1]}: no attention kernel of this build works on this pair; "
             f"choose kv_type_k and kv_type_v among {works}"
         )
     for part, dim in (("K", model.head_dim_k), ("V", model.head_dim_v)):
@@ -93,16 +108,22 @@ def _wish(config: ModelConfig, model: ModelFile, adapter: Path | None) -> str:
 
 
 def _within_memory(
-    settings: LoadSettings, config: ModelConfig, model: ModelFile, log: Log
+    settings: LoadSettings,
+    config: ModelConfig,
+    model: ModelFile,
+    adapter: Path | None,
+    log: Log,
 ) -> LoadSettings:
     """Return the settings that the planner makes of the memory there is."""
+    is_auto = (config.kv_type_k, config.kv_type_v) == AUTO_PAIR
     chosen = plan(
         model,
         detect(measures_speed=False),
         # A context that was not asked for may shrink to fit.
         context_length=settings.context_length if config.context_length else 0,
-        kv_types=(settings.kv_type_k, settings.kv_type_v),
+        kv_types=None if is_auto else (settings.kv_type_k, settings.kv_type_v),
         memory_bytes=int(config.memory_gib * 2**30),
+        reserved_bytes=adapter.stat().st_size if adapter else 0,
     )
     if not chosen.fits and not config.force:
         raise ModelRefused(f"{model.path.name}: {chosen.reason}, or add --force")
@@ -110,6 +131,9 @@ def _within_memory(
     return msgspec.structs.replace(
         settings,
         context_length=chosen.context_length,
+        kv_type_k=chosen.kv_type_k,
+        kv_type_v=chosen.kv_type_v,
+        kv_bytes_per_token=kv_bytes_per_token(model, chosen.kv_type_k, chosen.kv_type_v),
         n_batch=chosen.n_batch,
         n_ubatch=chosen.n_ubatch,
         n_gpu_layers=chosen.n_gpu_layers if config.n_gpu_layers < 0 else config.n_gpu_layers,

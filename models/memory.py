@@ -15,6 +15,9 @@ from models.model_file import ModelFile
 from models.settings import KV_BLOCKS
 
 PAD_CONTEXT = 256  # llama.cpp rounds a context up to these tokens
+# Types (ggml's numbers: Q4_0, Q2_K, Q4_K, IQ4_NL, MXFP4) whose matrices llama.cpp writes anew in
+# the order that a CPU reads best: in memory of its own, beside the file where that is mapped.
+REPACKED_TYPES = frozenset({2, 10, 12, 20, 39})
 _BLOCK = re.compile(r"^blk\.(\d+)\.")
 
 
@@ -113,6 +116,15 @@ def compute_bytes(model: ModelFile, n_cells: int, n_ubatch: int, n_outputs: int)
     mask = 2 * n_ubatch * n_cells
     logits = 4 * n_outputs * model.n_vocab
     return max(activations, logits) + mask + logits // 4
+
+
+def is_repacked(model: ModelFile) -> bool:
+    """Whether most of the weights are rewritten for a CPU: then the file is better not mapped.
+
+    Mapped, its pages would stand in memory beside the rewritten ones, twice the model's size.
+    """
+    total = sum(t.n_bytes for t in model.tensors)
+    return 2 * sum(t.n_bytes for t in model.tensors if t.type_id in REPACKED_TYPES) > total
 
 
 def layer_bytes(model: ModelFile) -> list[int]:

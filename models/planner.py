@@ -6,7 +6,11 @@ their memory and estimated times (marked as estimates: bandwidth and arithmetic,
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
+
+import numpy as np
 
 from models.hardware import Hardware
 from models.memory import Needs, kv_bytes_per_token, layer_bytes, needs
@@ -154,26 +158,44 @@ def _shorter(
     return Plan(context, *pair, 0, *_batches(n_ubatch), found, budget, fits, reason)
 
 
-def table(model: ModelFile, hardware: Hardware, memory_bytes: int = 0) -> list[Row]:
-    """Return context × KV types, contexts up to 8 times the trained one."""
+def table(
+    model: ModelFile,
+    hardware: Hardware,
+    memory_bytes: int = 0,
+    reserved_bytes: int = 0,
+    *,
+    contexts: Sequence[int] = CONTEXTS,
+    also: tuple[str, str] | None = None,
+    speeds: Mapping[tuple[str, str], Hardware] = MappingProxyType({}),
+) -> list[Row]:
+    """Return context × KV types, contexts up to 8 times the trained one.
+
+    `also`: a pair of types beside f16, q8_0 and q4_0. `reserved_bytes` count into `total_bytes`.
+    `speeds`: the machine as it was measured with a pair, for the times of its rows.
+    """
     on_gpu = hardware.vram_bytes > GPU_OVERHEAD_BYTES
     free = hardware.vram_bytes - GPU_OVERHEAD_BYTES if on_gpu else hardware.ram_bytes
     budget = min(memory_bytes or int(SHARE * free), free)
     n_ubatch = GPU_UBATCH if on_gpu else CPU_UBATCH
+    pairs = [pair for pair in KV_PAIRS if pair[0] != "bf16"]
+    pairs += [also] if also and also not in pairs else []
     rows = []
-    for context in CONTEXTS:
+    for context in contexts:
         if context > MOST_STRETCH * model.context_length:
             break
-        for pair in KV_PAIRS:
-            if pair[0] == "bf16" or not _is_possible(model, pair):
+        for pair in pairs:
+            if not _is_possible(model, pair):
                 continue
             found = needs(model, context, *pair, n_ubatch=n_ubatch)
-            rows.append(_row(model, hardware, context, pair, found, found.total <= budget))
+            total = found.total + reserved_bytes
+            machine = speeds.get(pair, hardware)
+            rows.append(_row(model, machine, context, pair, found, total, total <= budget))
     return rows
 
 
 def _is_possible(model: ModelFile, pair: tuple[str, str]) -> bool:
-    return pair[0] in ("f16", "bf16") or not (model.head_dim_k % 32 or model.head_dim_v % 32)
+    dims = (model.head_dim_k, model.head_dim_v)
+    return all(kind in ("f16", "bf16") or not d % 32 for kind, d in zip(pair, dims, strict=True))
 
 
 def _row(
@@ -182,24 +204,38 @@ def _row(
     context: int,
     pair: tuple[str, str],
     found: Needs,
+    total_bytes: int,
     fits: bool,
 ) -> Row:
-    read_a_token = active_bytes(model) + found.kv
     return Row(
         context,
         *pair,
-        found.total,
+        total_bytes,
         found.kv,
         fits,
-        prefill_flops(model, context) / hardware.flops_s,
-        hardware.bytes_s / read_a_token,
+        prefill_s(model, hardware, context),
+        1.0 / decode_s(model, hardware, found.kv),
         found.kv / hardware.disk_bytes_s,
     )
 
 
+def prefill_s(model: ModelFile, hardware: Hardware, n_tokens: int) -> float:
+    """Return the estimated seconds to read a prompt of `n_tokens`."""
+    attention = attention_flops(model, n_tokens)
+    products = prefill_flops(model, n_tokens) - attention
+    rate = hardware.attention_flops_s or hardware.flops_s
+    return products / hardware.flops_s + attention / rate
+
+
+def decode_s(model: ModelFile, hardware: Hardware, kv_bytes: int) -> float:
+    """Return the estimated seconds of a token that reads `kv_bytes` of KV."""
+    kv_rate = hardware.kv_bytes_s or hardware.bytes_s
+    return active_bytes(model) / hardware.bytes_s + kv_bytes / kv_rate
+
+
 def active_bytes(model: ModelFile) -> int:
     """Return the bytes of weights that one token reads: of a mixture, the experts in use."""
-    total = sum(t.n_bytes for t in model.tensors)
+    total = sum(t.n_bytes for t in model.tensors) - _looked_up(model)
     n_experts = model.metadata.get(f"{model.architecture}.expert_count", 0)
     n_used = model.metadata.get(f"{model.architecture}.expert_used_count", 0)
     if not (isinstance(n_experts, int) and isinstance(n_used, int) and 0 < n_used < n_experts):
@@ -208,8 +244,34 @@ def active_bytes(model: ModelFile) -> int:
     return total - experts + experts * n_used // n_experts
 
 
+def _looked_up(model: ModelFile) -> int:
+    """Return the bytes of an embedding table of which a token reads one row only.
+
+    Where there is no output matrix the table is that, too, and is read whole.
+    """
+    sizes = {t.name: t.n_bytes for t in model.tensors}
+    return sizes.get("token_embd.weight", 0) if "output.weight" in sizes else 0
+
+
 def prefill_flops(model: ModelFile, n_tokens: int) -> float:
-    """Return 2 · parameters · tokens, and the attention: 2 · tokens² · heads · (d_k + d_v) / 2."""
-    share = active_bytes(model) / max(sum(t.n_bytes for t in model.tensors), 1)
-    attention = sum(n * (model.head_dim_k + model.head_dim_v) for n in model.n_heads)
-    return 2.0 * model.n_params * share * n_tokens + 1.0 * n_tokens**2 * attention
+    """Return 2 · parameters · tokens, and the attention.
+
+    Of the parameters those of the layers: logits are computed for the last token only.
+    """
+    total = max(sum(t.n_bytes for t in model.tensors), 1)
+    share = active_bytes(model) / (total - _looked_up(model) or 1)
+    n_elements = sum(
+        int(np.prod(t.shape, dtype=np.int64))
+        for t in model.tensors
+        if t.name not in ("token_embd.weight", "output.weight")
+    )
+    return 2.0 * n_elements * share * n_tokens + attention_flops(model, n_tokens)
+
+
+def attention_flops(model: ModelFile, n_tokens: int) -> float:
+    """Return 2 · tokens² / 2 · heads · (d_k + d_v): each token looks back at half, on average.
+
+    A layer that keeps no KV has no attention; a sliding window is computed like the others, masked.
+    """
+    heads = sum(n for n, kv in zip(model.n_heads, model.n_kv_heads, strict=True) if kv)
+    return 1.0 * n_tokens**2 * heads * (model.head_dim_k + model.head_dim_v)

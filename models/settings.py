@@ -17,7 +17,7 @@ KV_BLOCKS: dict[str, tuple[int, int]] = {
     "q4_0": (18, 32),
 }
 
-# The pairs (K, V) for which every build has an attention kernel. llama.cpp computes others by
+# The pairs (K, V) for which every build has an attention kernel. A GPU computes others by
 # expanding the whole cache to f16 at each step (ggml-cuda/fattn.cu), slower and in more memory than
 # f16 itself would take.
 KV_PAIRS: tuple[tuple[str, str], ...] = (
@@ -26,6 +26,15 @@ KV_PAIRS: tuple[tuple[str, str], ...] = (
     ("q8_0", "q8_0"),
     ("q4_0", "q4_0"),
 )
+
+
+def working_pairs(*, has_gpu: bool) -> tuple[tuple[str, str], ...]:
+    """Return the pairs (K, V) that a build computes without a detour: a CPU's kernels mix all."""
+    if has_gpu:
+        return KV_PAIRS
+    kinds = tuple(KV_TYPES)
+    mixed = tuple((k, v) for k in kinds for v in kinds if k != v)
+    return KV_PAIRS + mixed
 
 
 class RopeSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -66,6 +75,7 @@ class LoadSettings(msgspec.Struct, frozen=True, kw_only=True):
     guesses: bool = True  # prompt lookup for greedy answers: the same text, sooner
     kv_ram_bytes: int = 512 << 20  # of KV kept in RAM when a conversation leaves the context
     rope: RopeSettings = RopeSettings()
+    maps_file: bool = True  # weights stay in the file; False: read into memory, where they change
     wish: str = ""  # digest of what the user asked for; the rest follows from it and the machine
 
 

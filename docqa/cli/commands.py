@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from docqa.cli import render
+from docqa.cli.plan_options import kv_flags
 from docqa.cli.progress import SyncProgress
 from docqa.cli.times import parse_when
 from docqa.config import Config, load
@@ -52,6 +53,13 @@ def _config(arguments: argparse.Namespace) -> Config:
         "model.path": given("model"),
         "model.engine": given("engine"),
         "model.context_length": given("context"),
+        "model.rope": given("rope"),
+        "model.force": given("force") or None,
+        "model.memory_gib": given("memory"),
+        **kv_flags(getattr(arguments, "kv_type", None)),
+        "answer.temperature": given("temperature"),
+        "answer.top_p": given("top_p"),
+        "answer.seed": given("seed"),
         "answer.max_tokens": given("max_tokens"),
         "answer.k": given("k") if arguments.command == "ask" else None,
         "parse.ocr": "never" if given("no_ocr") else None,
@@ -63,7 +71,7 @@ def _config(arguments: argparse.Namespace) -> Config:
 def _workspace(arguments: argparse.Namespace) -> Workspace:
     from docqa.wiring import build
 
-    return build(_config(arguments))
+    return build(_config(arguments), warn=lambda text: _note(arguments, f"note: {text}"))
 
 
 def _note(arguments: argparse.Namespace, text: str) -> None:
@@ -332,6 +340,13 @@ def models(arguments: argparse.Namespace) -> int:
     return ExitCode.DONE
 
 
+def plan(arguments: argparse.Namespace) -> int:
+    """`docqa plan [MODEL]`."""
+    from docqa.cli.plan import run_plan
+
+    return run_plan(arguments, _config(arguments))
+
+
 def check(arguments: argparse.Namespace) -> int:
     """`docqa check [--repair]`."""
     from docqa.wiring import check_library
@@ -410,6 +425,7 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "watch": watch,
     "doctor": doctor,
     "models": models,
+    "plan": plan,
     "check": check,
     "sessions": sessions,
     "stats": stats,

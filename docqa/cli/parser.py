@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from docqa import __version__
+from docqa.cli.plan_options import load_options, plan_options
 
 LEVELS = ("TRACE", "DEBUG", "INFO", "WARN", "ERROR", "FATAL")
 
@@ -41,6 +42,7 @@ def build_parser() -> argparse.ArgumentParser:
         help="run add, ask, search, watch and the terminal UI under a trace: no network is used",
     )
     command("models", "list the models that can be used")
+    plan_options(command("plan", "show what of a model fits here, before it is loaded"))
     check = command("check", "verify the library")
     check.add_argument("--repair", action="store_true", help="rebuild what is derived and damaged")
     _sessions(commands, shared)
@@ -131,7 +133,10 @@ def _ask(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--engine", choices=("llama", "torch"), help="what runs the model")
     parser.add_argument("--max-tokens", type=int, metavar="N", help="length of the answer")
     parser.add_argument("--k", type=int, metavar="N", help="at most so many sources")
-    parser.add_argument("--context", type=int, metavar="N", help="context length in tokens")
+    parser.add_argument("--temperature", type=float, metavar="T", help="0, the default: greedy")
+    parser.add_argument("--top-p", type=float, metavar="P", help="of the sampling, 0 to 1")
+    parser.add_argument("--seed", type=int, metavar="N", help="of the sampling")
+    load_options(parser)
     parser.add_argument("--session", metavar="NAME", help="keep the question in this session")
     parser.add_argument(
         "--pin",

@@ -46,7 +46,7 @@ def docs(tmp_path, monkeypatch):
 def engine(monkeypatch):
     scripted = ScriptedEngine(["The casing bolts need 45 Nm [1]."])
 
-    def build(config):
+    def build(config, **_):
         library = Library(
             LibraryPaths(config.library.dir),
             config,

@@ -21,7 +21,7 @@ from docqa.config import ModelConfig
 from docqa.errors import ContextOverflow, EngineDied, ModelError, ModelNotFound, ModelRefused
 from docqa.protocols import Piece, Prefill, Sampling, Stop
 from docqa.types import Segment
-from models import host
+from models import host, load_plan
 from models.gguf import read_header
 from models.host import HostEngine, PrivateProcess, open_engine
 from tests.models.tiny import write_model
@@ -202,8 +202,10 @@ def test_settings_that_cannot_work_are_refused_before_loading(
 ) -> None:
     monkeypatch.setattr(host, "PrivateProcess", None)
     path = tiny_models["qwen3"]
-    with pytest.raises(ModelRefused, match=r"q8_0/q4_0.*q8_0/q8_0"):
-        open_engine(config(path, kv_type_k="q8_0", kv_type_v="q4_0"))
+    with monkeypatch.context() as patch:
+        patch.setattr(load_plan, "build_has_gpu", lambda: True)
+        with pytest.raises(ModelRefused, match=r"q8_0/q4_0.*q8_0/q8_0"):
+            open_engine(config(path, kv_type_k="q8_0", kv_type_v="q4_0"))
     with pytest.raises(ModelRefused, match="q9"):
         open_engine(config(path, kv_type_k="q9", kv_type_v="q9"))
     with pytest.raises(ModelNotFound, match="no model 'nothing'"):

@@ -112,8 +112,15 @@ WORDS = tuple(
 )
 
 
-def write_model(path: Path, name: str, *, seed: int = 0, tensor_type: type = np.float32) -> Path:
-    """Write the tiny model of a family and return `path`."""
+def write_model(
+    path: Path,
+    name: str,
+    *,
+    seed: int = 0,
+    tensor_type: type = np.float32,
+    quantised: str | None = None,
+) -> Path:
+    """Write the tiny model of a family and return `path`; `quantised`: a type such as Q4_0."""
     import gguf
 
     family = FAMILIES[name]
@@ -142,7 +149,7 @@ def write_model(path: Path, name: str, *, seed: int = 0, tensor_type: type = np.
         writer.add_shortconv_l_cache(3)
     n_vocab = _add_vocabulary(writer, family)
     writer.add_vocab_size(n_vocab)
-    _add_tensors(writer, family, n_vocab, np.random.default_rng(seed), tensor_type)
+    _add_tensors(writer, family, n_vocab, np.random.default_rng(seed), tensor_type, quantised)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
@@ -219,10 +226,22 @@ def _spm_tokens(family: Family):
 
 
 def _add_tensors(
-    writer: object, family: Family, n_vocab: int, rng: np.random.Generator, dtype: type
+    writer: object,
+    family: Family,
+    n_vocab: int,
+    rng: np.random.Generator,
+    dtype: type,
+    quantised: str | None,
 ) -> None:
     def add(name: str, *shape: int, scale: float = 0.25) -> None:
-        writer.add_tensor(name, (rng.standard_normal(shape) * scale).astype(dtype))
+        values = (rng.standard_normal(shape) * scale).astype(dtype)
+        if quantised is None:
+            writer.add_tensor(name, values)
+            return
+        import gguf
+
+        kind = gguf.GGMLQuantizationType[quantised]
+        writer.add_tensor(name, gguf.quantize(values, kind), raw_dtype=kind)
 
     def ones(name: str, n: int) -> None:
         writer.add_tensor(name, np.ones(n, np.float32))
