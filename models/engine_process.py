@@ -153,6 +153,8 @@ class _Model:
         self.n_cached = self.n_parked_bytes = 0
         self.context: LlamaContext
         if settings.engine == "torch":
+            # Before torch starts its threads: waiting ones would spin on a machine that is busy.
+            os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
             from models.torch_context import TorchContext
 
             self.context = TorchContext(settings, LogTail())

@@ -49,6 +49,7 @@ class TorchContext(LlamaVocabulary):
         refuse_kv(model, self.shape, self.form)
         super().__init__(settings, log)
         self.n_context = settings.context_length
+        self.set_threads(settings.n_threads)
         n_pages = pool_pages(self.shape, self.n_context, settings.n_sequences)
         pages = PagePool(1, self.shape.head_dim, self.form)
         weights = load(model, self.shape, self.device, n_pages * pages.page_bytes)
@@ -59,7 +60,6 @@ class TorchContext(LlamaVocabulary):
         self.decoder = Decoder(
             self.shape, weights, rope, self.n_context, self.device, rotation=rotation
         )
-        self.set_threads(settings.n_threads)
         self.pool = PagePool(n_pages, self.shape.head_dim, self.form, self.device)
         self.caches = [KvCache(self.pool, self.shape) for _ in range(settings.n_sequences)]
         self.description = f"{model.name}, torch {torch.__version__} on {self.device}"
