@@ -14,14 +14,18 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from docqa import prompts
+from docqa.asked import asked_for
 from docqa.config import AnswerConfig
 from docqa.events import AnswerText, PrefillProgress
 from docqa.protocols import Engine, Piece, Prefill, Sampling, Stop
-from docqa.support import best_sentence, cite, find_support, markers_in, without_markers
-from docqa.types import AnswerKind, Citation, Evidence, PackedPrompt, Usage
-from docqa.wording import content_words, sentences
+from docqa.support import best_sentences, cite, find_support, markers_in, without_markers
+from docqa.types import AnswerKind, Citation, Evidence, Mark, PackedPrompt, Usage
+from docqa.wording import content_words, identifiers, sentences, similarity
 
 OVERRULES_REFUSAL = 0.1  # the score of evidence that is shown although the model said "not found"
+MAX_QUOTES = 2
+QUOTE_MARGIN = 0.6  # of a mark's score, within which a second sentence is shown beside the best
+SAME_WORDS = 0.8  # two sentences so alike say the same
 MIN_QUOTE_COVERAGE = 0.5  # of the question's content words, where no reader marked the answer
 
 UNSUPPORTED = "the model's own words were not supported by the sources: the best quote instead"
@@ -153,19 +157,61 @@ def _conclude(
 
 
 def quote_answer(question: str, evidence: Sequence[Evidence], quote_score: float) -> Draft | None:
-    """Return the best verbatim sentence as an answer, or None where none is good enough."""
-    if not evidence:
-        return None
-    best = max(evidence, key=lambda e: e.score)
-    start, end = best_sentence(question, best)
+    """Return the best verbatim sentence as an answer, or None where none is good enough.
+
+    A second sentence is shown where it is nearly as good: which of the two answers is then the
+    reader's to say. None too where the question asks for a kind of value that the best lacks.
+    """
     wanted = set(content_words(question))
-    there = set(content_words(" ".join((best.title, *best.chunk.headings, best.chunk.text))))
-    is_like = not wanted or len(wanted & there) / len(wanted) >= MIN_QUOTE_COVERAGE
-    if best.score < quote_score or not (best.answer_start is not None or is_like):
+    quotes = [
+        _Quote(source, mark)
+        for source in evidence
+        if source.score >= quote_score and (source.marks or _is_like(wanted, source))
+        for mark in best_sentences(question, source)
+    ]
+    quotes.sort(key=lambda quote: -quote.mark.score)
+    asked, codes = asked_for(question), frozenset(identifiers(question))
+    if asked is not None and asked.is_strict and quotes:
+        if not asked.fits(quotes[0].text, codes):
+            return None
+        quotes = [quote for quote in quotes if asked.fits(quote.text, codes)]
+    if not quotes:
         return None
-    citation = cite(best, start, end)
-    text = f"“{citation.quote}” [{best.marker}]"
-    return Draft(AnswerKind.QUOTE, text, (citation,), Usage())
+    least = quotes[0].mark.score - QUOTE_MARGIN
+    chosen = _different([quote for quote in quotes if quote.mark.score >= least])[:MAX_QUOTES]
+    text = "\n".join(f"“{quote.text}” [{quote.source.marker}]" for quote in chosen)
+    citations = [cite(quote.source, quote.mark.start, quote.mark.end) for quote in chosen]
+    return Draft(AnswerKind.QUOTE, text, _once(citations), Usage())
+
+
+@dataclass(frozen=True, slots=True)
+class _Quote:
+    """A sentence of a source that may answer."""
+
+    source: Evidence
+    mark: Mark
+
+    @property
+    def text(self) -> str:
+        return self.source.chunk.text[self.mark.start : self.mark.end]
+
+
+def _is_like(wanted: set[str], source: Evidence) -> bool:
+    """Return whether a passage in which nothing is marked has enough of the question's words."""
+    there = set(content_words(" ".join((source.title, *source.chunk.headings, source.chunk.text))))
+    return not wanted or len(wanted & there) / len(wanted) >= MIN_QUOTE_COVERAGE
+
+
+def _different(quotes: Sequence[_Quote]) -> list[_Quote]:
+    """Return `quotes` without those that say the same words again."""
+    seen: list[frozenset[str]] = []
+    kept = []
+    for quote in quotes:
+        words = frozenset(content_words(quote.text))
+        if not any(similarity(words, other) >= SAME_WORDS for other in seen):
+            kept.append(quote)
+            seen.append(words)
+    return kept
 
 
 def _once(citations: Sequence[Citation]) -> tuple[Citation, ...]:

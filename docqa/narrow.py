@@ -10,10 +10,12 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, replace
 
+from docqa.asked import asked_for
 from docqa.types import BlockKind, Chunk, Span
-from docqa.wording import content_words
+from docqa.wording import content_words, identifiers
 
 MAX_CHARS = 900  # about 300 tokens: what one source of a prompt should cost
+VALUE = "\0value"  # a word that a line has where it has the question's and the kind of value asked
 SEVERE = {"FATAL": 1.0, "CRITICAL": 1.0, "ERROR": 0.8, "SEVERE": 0.8, "WARN": 0.4, "WARNING": 0.4}
 
 
@@ -33,7 +35,7 @@ def narrow(chunk: Chunk, question: str, max_chars: int = MAX_CHARS) -> Chunk:
     """
     if chunk.kind is not BlockKind.RECORD or len(chunk.text) <= max_chars:
         return chunk
-    lines = _lines(chunk.text)
+    lines = _lines(chunk.text, question)
     weights = _weights(question, lines)
     worth = [
         sum(weights[word] for word in line.words & weights.keys()) + 0.5 * line.severity
@@ -43,12 +45,18 @@ def narrow(chunk: Chunk, question: str, max_chars: int = MAX_CHARS) -> Chunk:
     return _cut(chunk, lines[first].start, min(lines[last].end, lines[first].start + max_chars))
 
 
-def _lines(text: str) -> list[_Line]:
+def _lines(text: str, question: str) -> list[_Line]:
+    asked = asked_for(question)
+    wanted = set(content_words(question))
+    codes = frozenset(identifiers(question))
     found = []
     start = 0
     for raw in text.split("\n"):
         severity = max((SEVERE.get(word, 0.0) for word in raw[:80].upper().split()), default=0.0)
-        found.append(_Line(start, start + len(raw), frozenset(content_words(raw)), severity))
+        words = set(content_words(raw))
+        if asked is not None and asked.is_strict and words & wanted and asked.fits(raw, codes):
+            words.add(VALUE)
+        found.append(_Line(start, start + len(raw), frozenset(words), severity))
         start += len(raw) + 1
     return found
 
@@ -58,7 +66,7 @@ def _weights(question: str, lines: list[_Line]) -> dict[str, float]:
     counts = Counter(word for line in lines for word in line.words)
     return {
         word: 1.0 - counts[word] / (len(lines) + 1)
-        for word in set(content_words(question))
+        for word in {*content_words(question), VALUE}
         if counts[word]
     }
 

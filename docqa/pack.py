@@ -116,14 +116,8 @@ def _is_inside(part: Chunk, whole: Chunk) -> bool:
 def _scored(source: Evidence, candidate: Candidate) -> Evidence:
     """Return a source of the frame with the score, and the marked answer, of a candidate in it."""
     shift = candidate.chunk.span.start - source.chunk.span.start
-    start, end = candidate.answer_start, candidate.answer_end
-    return replace(
-        source,
-        score=_relevance(candidate),
-        answer_start=None if start is None else start + shift,
-        answer_end=None if end is None else end + shift,
-        answer_score=candidate.answer_score,
-    )
+    marks = tuple(mark.shifted(shift) for mark in candidate.marks)
+    return replace(source, score=_relevance(candidate), marks=marks)
 
 
 def _items(question: str, candidates: Sequence[Candidate], engine: Engine) -> list[_Item]:
@@ -221,9 +215,7 @@ def _evidence(candidate: Candidate, marker: int, n_tokens: int = 0) -> Evidence:
         title=candidate.title,
         score=_relevance(candidate),
         n_tokens=n_tokens,
-        answer_start=candidate.answer_start,
-        answer_end=candidate.answer_end,
-        answer_score=candidate.answer_score,
+        marks=candidate.marks,
     )
 
 
@@ -257,16 +249,13 @@ def _merged(items: Sequence[_Item]) -> list[Evidence]:
 
 def _rejoined(left: Evidence, right: Evidence) -> Evidence:
     shift = right.chunk.span.start - left.chunk.span.start
-    better, offset = (left, 0) if left.score >= right.score else (right, shift)
-    start, end = better.answer_start, better.answer_end
+    marks = (*left.marks, *(mark.shifted(shift) for mark in right.marks))
     return replace(
         left,
         chunk=rejoin(left.chunk, right.chunk),
-        score=better.score,
+        score=max(left.score, right.score),
         n_tokens=left.n_tokens + right.n_tokens,
-        answer_start=None if start is None else start + offset,
-        answer_end=None if end is None else end + offset,
-        answer_score=better.answer_score,
+        marks=tuple(sorted(marks, key=lambda mark: -mark.score)),
     )
 
 

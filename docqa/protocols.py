@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from docqa.types import Chunk, EngineInfo, Hit, ParseItem, Scope, Segment
+from docqa.types import Chunk, EngineInfo, Hit, Mark, ParseItem, Scope, Segment
 
 if TYPE_CHECKING:
     import threading
@@ -81,14 +81,12 @@ class Passage:
 class Relevance:
     """A reranker's verdict on one passage.
 
-    `score` is higher for better; a probability where `Reranker.is_calibrated`. The answer span, in
-    characters of the passage's `text`, is None where the model marks none.
+    `score` is higher for better; a probability where `Reranker.is_calibrated`. `marks` are where
+    it answers, best first, in characters of the passage's `text`; none where the model marks none.
     """
 
     score: float
-    answer_start: int | None = None
-    answer_end: int | None = None
-    answer_score: float | None = None
+    marks: tuple[Mark, ...] = ()
 
 
 class Reranker(Protocol):

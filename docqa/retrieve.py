@@ -149,9 +149,7 @@ def _judged(
     return replace(
         candidate,
         rerank_score=score,
-        answer_start=verdict.answer_start,
-        answer_end=verdict.answer_end,
-        answer_score=verdict.answer_score,
+        marks=verdict.marks,
         dropped=NO_EVIDENCE if score < threshold else None,
     )
 

@@ -28,6 +28,7 @@ from docqa.types import (
 )
 
 BATCH = 512  # chunks loaded at a time
+MIN_WORDS = 3  # of the question on one line: it is about that line, though there are other files
 
 
 def answer_by_scan(question: str, library: Library, scope: Scope) -> Answer | None:
@@ -62,7 +63,8 @@ def _in_scope(documents: list[Document], scope: Scope) -> dict[int, Document]:
 def _is_definite(result: ScanResult) -> bool:
     query = result.query
     is_named = any(term.is_exact or term.is_status for term in query.terms)
-    return is_named or bool(query.levels) or result.reading.is_phrase
+    has_many_words = result.reading.is_by_line and len(result.reading.patterns) >= MIN_WORDS
+    return is_named or bool(query.levels) or result.reading.is_phrase or has_many_words
 
 
 def _narrowed(query: ScanQuery, library: Library, scope: Scope) -> Iterator[Chunk]:

@@ -53,7 +53,7 @@ class _Writer:
         """How many, when first and last, and how many a file."""
         tally = self._tally
         lines = "" if tally.n_lines == tally.n_records else f" ({tally.n_lines:,} lines)"
-        parts = [f"{_records(tally.n_records)}{lines}. {self.searched}"]
+        parts = [f"{_records(tally.n_records)}{lines}{self._kinds()}. {self.searched}"]
         if tally.n_records <= _MAX_CITED:
             parts += [self._shown(match) for match in tally.matches]
         elif tally.first is not None and tally.last is not None:
@@ -63,6 +63,13 @@ class _Writer:
         if len(tally.per_document) > 1:
             parts += [f"{self._name(i)}: {n:,}" for i, n in tally.per_document.most_common(10)]
         return self._text(parts)
+
+    def _kinds(self) -> str:
+        """Say where most of the records are of one kind: the others may not be what is meant."""
+        values = self._tally.values
+        if not 1 < len(values) <= MAX_FORMS:
+            return ""
+        return f", {values.most_common(1)[0][1]:,} of them of the commonest kind of {len(values)}"
 
     def _forms(self) -> list[str]:
         """The different lines among those counted, for the reader to judge what was counted."""

@@ -12,7 +12,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from docqa.types import Citation, Evidence
+from docqa.types import Citation, Evidence, Mark
 from docqa.wording import (
     content_words,
     family,
@@ -97,7 +97,7 @@ def _support_in(claim: str, question: str, evidence: Evidence) -> Support | None
         if _belongs_to_a_sibling(claim, question, text[start:end]):
             continue
         near = _share(list(known), words | around)
-        is_marked = evidence.answer_start is not None and start <= evidence.answer_start < end
+        is_marked = any(start <= mark.start < end for mark in evidence.marks[:1])
         if is_short and near < MIN_NEAR and not is_marked:
             continue  # "2." stands everywhere: the words around it must be the question's
         literal = 1.0 if claim.strip(" .") in text[start:end] else 0.0
@@ -173,18 +173,31 @@ def windows(text: str) -> list[tuple[int, int, int]]:
     return found
 
 
-def best_sentence(question: str, evidence: Evidence) -> tuple[int, int]:
-    """Return the range of the sentence that answers best: the reader's, else the likest."""
+def best_sentences(question: str, evidence: Evidence) -> list[Mark]:
+    """Return the sentences that may answer, best first: the reranker's, else the likest one.
+
+    Lines that only name what follows are left out while there are others.
+    """
     text = evidence.chunk.text
-    whole = list(sentences(text)) or [(0, len(text))]
     headings = {heading.strip().lower() for heading in evidence.chunk.headings}
+    marks = [_whole(mark, text) for mark in evidence.marks]
+    said = [m for m in marks if not _is_heading(text[m.start : m.end], headings)]
+    if said:
+        return said
+    whole = list(sentences(text)) or [(0, len(text))]
     spans = [s for s in whole if not _is_heading(text[s[0] : s[1]], headings)] or whole
-    if evidence.answer_start is not None and evidence.answer_end is not None:
-        first = max((s for s, _ in spans if s <= evidence.answer_start), default=0)
-        last = min((e for _, e in spans if e >= evidence.answer_end), default=len(text))
-        return first, last
     wanted = set(content_words(question))
-    return max(spans, key=lambda span: len(wanted & set(content_words(text[span[0] : span[1]]))))
+    start, end = max(spans, key=lambda s: len(wanted & set(content_words(text[s[0] : s[1]]))))
+    score = max((mark.score for mark in marks), default=evidence.score)
+    return [Mark(start, end, score)]
+
+
+def _whole(mark: Mark, text: str) -> Mark:
+    """Return the mark with the sentences whole that it begins and ends in."""
+    spans = list(sentences(text))
+    start = max((s for s, _ in spans if s <= mark.start), default=mark.start)
+    end = min((e for _, e in spans if e >= mark.end), default=mark.end)
+    return Mark(start, end, mark.score)
 
 
 def _is_heading(sentence: str, headings: set[str]) -> bool:

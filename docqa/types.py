@@ -241,6 +241,19 @@ class Hit:
 
 
 @dataclass(frozen=True, slots=True)
+class Mark:
+    """Where a passage answers: characters of its text, and how well, comparable among passages."""
+
+    start: int
+    end: int
+    score: float
+
+    def shifted(self, n_chars: int) -> Mark:
+        """Return the mark in a text that begins `n_chars` earlier."""
+        return Mark(self.start + n_chars, self.end + n_chars, self.score)
+
+
+@dataclass(frozen=True, slots=True)
 class Candidate:
     """A chunk found by any index, with all that is known of its rank."""
 
@@ -254,9 +267,7 @@ class Candidate:
     dense_score: float | None = None
     rrf_score: float = 0.0
     rerank_score: float | None = None  # calibrated P(relevant) where the reranker has one
-    answer_start: int | None = None  # the reader's span in `chunk.text`, where it has one
-    answer_end: int | None = None
-    answer_score: float | None = None
+    marks: tuple[Mark, ...] = ()  # the reranker's, in `chunk.text`, best first
     dropped: str | None = None  # why it is not evidence
 
 
@@ -270,9 +281,7 @@ class Evidence:
     title: str
     score: float
     n_tokens: int  # in the prompt, counted by the reading model's tokenizer
-    answer_start: int | None = None
-    answer_end: int | None = None
-    answer_score: float | None = None
+    marks: tuple[Mark, ...] = ()  # where it answers, best first
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,7 @@ import numpy.typing as npt
 from docqa.errors import ModelNotFound, ModelRefused
 from docqa.protocols import Passage, Relevance
 from docqa.token_count import open_tokenizer
+from docqa.types import Mark
 from models.minilm import (
     FLOAT,
     INT32,
@@ -44,7 +45,7 @@ from models.reader_pairs import FORMAT, Ids, layout, padded, room, windows
 if TYPE_CHECKING:
     from tokenizers import Encoding
 
-    from models.reranker import InterimReranker
+    from models.interim import InterimReranker
 
 Floats = npt.NDArray[np.float32]
 
@@ -155,14 +156,25 @@ def best_span(start: Floats, end: Floats) -> tuple[int, int, float]:
 
     Both are logits (N,) of the tokens of a window, N >= 1.
     """
+    first, last, _ = _best(start, end)
+    confidence = _softmax(start)[first] * _softmax(end)[last]
+    return first, last, float(confidence)
+
+
+def _best(start: Floats, end: Floats) -> tuple[int, int, float]:
+    """Return (first, last, sum of the two logits) of the best span."""
     open_end = np.concatenate([end, np.full(MAX_SPAN_TOKENS - 1, -np.inf, np.float32)])
     ends = np.lib.stride_tricks.sliding_window_view(open_end, MAX_SPAN_TOKENS)
     length = ends.argmax(1)
     total = start + ends[np.arange(len(start)), length]
     first = int(total.argmax())
-    last = first + int(length[first])
-    confidence = _softmax(start)[first] * _softmax(end)[last]
-    return first, last, float(confidence)
+    return first, first + int(length[first]), float(total[first])
+
+
+def _log_sum(logits: Floats) -> float:
+    """Return log Σ exp."""
+    top = float(logits.max())
+    return top + math.log(float(np.exp(logits.astype(np.float64) - top).sum()))
 
 
 def _softmax(logits: Floats) -> npt.NDArray[np.float64]:
@@ -176,10 +188,54 @@ class PassageReader:
 
     def __init__(self, base: Path, weights: Path = WEIGHTS, *, n_threads: int = 0) -> None:
         """Load; `n_threads` 0: one a physical core. Raises ModelRefused."""
-        from models.embedder import n_physical_cores
+        from models.embedder import digest, n_physical_cores
 
+        self._digest = digest(weights)
         self._net = ReaderNet(base, weights, n_threads or n_physical_cores())
         self._tokenizer = open_tokenizer(base / "tokenizer.json")
+
+    @classmethod
+    def open(cls, base: Path, weights: Path | None = None, *, n_threads: int = 0) -> PassageReader:
+        """Return the reader of `weights` (default: the shipped ones) on the embedder in `base`.
+
+        Raises:
+            ModelNotFound: the weights or their description are not there.
+            ModelRefused: they are for another base or another layout of rows, or torn.
+        """
+        weights = weights or WEIGHTS
+        _described(weights, base)
+        return cls(base, weights, n_threads=n_threads)
+
+    @property
+    def name(self) -> str:
+        """Hash of the weights."""
+        return f"reader:{self._digest}"
+
+    def sentence_scores(
+        self, question: str, passages: Sequence[Passage], spans: Sequence[Sequence[tuple[int, int]]]
+    ) -> list[list[float]]:
+        """Return log P(the answer begins and ends in it) of each sentence, -inf where unread.
+
+        Args:
+            question: the user's.
+            passages: to read.
+            spans: of each passage, the sentences in characters of its text.
+        """
+        texts = self._tokenizer.encode_batch([p.text for p in passages], add_special_tokens=False)
+        found = [[-math.inf] * len(read) for read in spans]
+        for row, _, logits in self._run(self._rows(question, passages, texts)):
+            if not len(logits):
+                continue
+            starts = np.array([a for a, _ in texts[row.passage].offsets[row.offset :]])
+            starts = starts[: len(logits)]
+            total = _log_sum(logits[:, 0]) + _log_sum(logits[:, 1])
+            for i, (begin, end) in enumerate(spans[row.passage]):
+                first, last = np.searchsorted(starts, (begin, end))
+                if first < last:
+                    *_, best = _best(logits[first:last, 0], logits[first:last, 1])
+                    scores = found[row.passage]
+                    scores[i] = max(scores[i], best - total)
+        return found
 
     def read(self, question: str, passages: Sequence[Passage]) -> list[Reading]:
         """Return one Reading a passage, of the window that answers best."""
@@ -230,6 +286,27 @@ def _reading(row: _Row, logit: float, spans: Floats, text: Encoding) -> Reading:
     return Reading(logit, start, end, confidence)
 
 
+def _described(weights: Path, base: Path) -> dict[str, Any]:
+    """Return what stands beside `weights` about them, checked against `base`."""
+    from models.embedder import digest
+
+    file = weights.with_suffix(".json")
+    if not weights.is_file() or not file.is_file():
+        raise ModelNotFound(f"no reader: {weights.name} is not shipped here")
+    try:
+        about: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        Calibration.of(about)
+        held, wanted = digest(base / "model.safetensors"), str(about["base"])
+        layout_of_rows = about["format"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ModelRefused(f"{file.name}: the reader does not load: {error!r}") from error
+    if wanted.rpartition(":")[2] != held:
+        raise ModelRefused(f"{weights.name} is for another base: {wanted}, not {held}")
+    if layout_of_rows != FORMAT:
+        raise ModelRefused(f"{weights.name} reads {layout_of_rows}, not {FORMAT}")
+    return about
+
+
 class Reader:
     """The reader as a reranker: a score is P(the passage answers).
 
@@ -267,25 +344,11 @@ class Reader:
             ModelNotFound: the weights or their description are not there.
             ModelRefused: they are for another base or another layout of rows, or torn.
         """
-        from models.embedder import digest
-
         weights = weights or WEIGHTS
-        file = weights.with_suffix(".json")
-        if not weights.is_file() or not file.is_file():
-            raise ModelNotFound(f"no reader: {weights.name} is not shipped here")
-        try:
-            about = json.loads(file.read_text(encoding="utf-8"))
-            calibration = Calibration.of(about)
-            held, wanted = digest(base / "model.safetensors"), str(about["base"])
-            layout_of_rows = about["format"]
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise ModelRefused(f"{file.name}: the reader does not load: {error!r}") from error
-        if wanted.rpartition(":")[2] != held:
-            raise ModelRefused(f"{weights.name} is for another base: {wanted}, not {held}")
-        if layout_of_rows != FORMAT:
-            raise ModelRefused(f"{weights.name} reads {layout_of_rows}, not {FORMAT}")
-        label = f"reader:{digest(weights)} on {wanted}"
-        return cls(PassageReader(base, weights, n_threads=n_threads), calibration, interim, label)
+        about = _described(weights, base)
+        passages = PassageReader(base, weights, n_threads=n_threads)
+        label = f"{passages.name} on {about['base']}"
+        return cls(passages, Calibration.of(about), interim, label)
 
     @property
     def name(self) -> str:
@@ -303,17 +366,18 @@ class Reader:
         return self._calibration.threshold
 
     def score(self, question: str, passages: Sequence[Passage]) -> list[Relevance]:
-        """Return one Relevance a passage; `answer_score` is the reader's confidence in a span."""
+        """Return one Relevance a passage, with one mark that scores as its passage does."""
         if not passages:
             return []
         read = self._passages.read(question, passages)
-        found = [
-            Relevance(self._calibration.probability(r.logit), r.start, r.end, r.confidence)
-            for r in read
-        ]
         unsure = {i for i, r in enumerate(read) if (r.confidence or 0.0) < self.MIN_CONFIDENCE}
         spans = self._interim.features(question, passages, only=unsure)[1]
-        for i in unsure:
-            start, end = spans[i] or (None, None)
-            found[i] = Relevance(found[i].score, start, end, read[i].confidence)
+        found = []
+        for i, reading in enumerate(read):
+            span = spans[i] if i in unsure else (reading.start, reading.end)
+            score = self._calibration.probability(reading.logit)
+            marks: tuple[Mark, ...] = ()
+            if span is not None and span[0] is not None and span[1] is not None:
+                marks = (Mark(span[0], span[1], score),)
+            found.append(Relevance(score, marks))
         return found

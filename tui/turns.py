@@ -131,8 +131,8 @@ def place_of_evidence(evidence: Evidence) -> Place:
     """Return where a source of the prompt stands; what the reader marked in it is the quote."""
     chunk = evidence.chunk
     start, end = 0, len(chunk.text)
-    if evidence.answer_start is not None and evidence.answer_end is not None:
-        start, end = evidence.answer_start, evidence.answer_end
+    if evidence.marks:
+        start, end = evidence.marks[0].start, evidence.marks[0].end
     return Place(
         evidence.marker,
         evidence.path,

@@ -1,8 +1,10 @@
-from docqa.answer import UNSUPPORTED, Draft, generate_answer
+from dataclasses import replace
+
+from docqa.answer import UNSUPPORTED, Draft, generate_answer, quote_answer
 from docqa.config import AnswerConfig
 from docqa.events import AnswerText
 from docqa.prompts import NOT_FOUND
-from docqa.types import AnswerKind, PackedPrompt
+from docqa.types import AnswerKind, Mark, PackedPrompt
 from tests.docqa.make import evidence
 from tests.fakes import ScriptedEngine
 
@@ -77,3 +79,30 @@ def test_a_repeated_sentence_is_shown_once():
 
 def test_an_empty_reply_is_no_answer_of_the_model():
     assert run("")[0].kind is AnswerKind.QUOTE
+
+
+def marked(text, *marks, score=0.9):
+    found = (Mark(text.index(t), text.index(t) + len(t), value) for t, value in marks)
+    return replace(evidence(text, score=score), marks=tuple(found))
+
+
+def test_a_second_quote_is_shown_only_where_it_is_nearly_as_good():
+    near = marked(TEXT, ("The casing bolts", 2.0), ("The cover bolts", 1.7))
+    assert quote_answer(QUESTION, [near], 0.5).text == (
+        "“The casing bolts are tightened to 45 Nm.” [1]\n“The cover bolts take 25 Nm.” [1]"
+    )
+    far = marked(TEXT, ("The casing bolts", 2.0), ("The cover bolts", 1.0))
+    assert quote_answer(QUESTION, [far], 0.5).text.count("“") == 1
+
+
+def test_the_same_words_are_not_quoted_twice():
+    one = marked(TEXT, ("The casing bolts", 2.0))
+    other = replace(marked(TEXT, ("The casing bolts", 1.9)), marker=2)
+    assert quote_answer(QUESTION, [one, other], 0.5).text.count("“") == 1
+
+
+def test_a_sentence_without_the_kind_of_value_asked_for_is_no_answer():
+    text = "The bolts are greased before use. They are made of steel."
+    source = marked(text, ("The bolts", 2.0))
+    assert quote_answer("How many bolts are there?", [source], 0.5) is None
+    assert quote_answer("What about the bolts?", [source], 0.5).text.startswith("“The bolts")

@@ -47,3 +47,10 @@ def test_a_part_is_a_part(lines, question):
     assert whole.text[start : part.span.end] == part.text
     assert part.span.locator.first == 101 + whole.text.count("\n", 0, start)
     assert len(part.text) <= max(300, 0) or part is whole
+
+
+def test_a_line_with_the_kind_of_value_asked_for_is_kept():
+    lines = list(ROUTINE)
+    lines[3] = "2026-03-01T10:00:03Z INFO [farm] Starting Farm v3.0.7 with PID 1"
+    lines[50] = "2026-03-01T10:00:50Z INFO [farm] Started Farm in 13.531 seconds"
+    assert "13.531" in narrow(log(lines), "How long did Farm need to start?").text

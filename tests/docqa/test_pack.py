@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from docqa import pack as p
 from docqa.config import AnswerConfig
 from docqa.errors import ContextOverflow
-from docqa.types import BlockKind
+from docqa.types import BlockKind, Mark
 from tests.docqa.make import candidate, chunk
 from tests.fakes import ScriptedEngine
 
@@ -75,13 +75,12 @@ def test_neighbours_are_rejoined_with_exact_offsets():
     left = candidate("first part", chunk_id=1, start=0, ordinal=0, page=3)
     right = replace(
         candidate("second part", chunk_id=2, start=12, ordinal=1, page=4, score=0.95),
-        answer_start=0,
-        answer_end=6,
+        marks=(Mark(0, 6, 1.0),),
     )
     (only,) = run("part", [left, right]).evidence
     assert only.chunk.text == "first part\n\nsecond part"
     assert (only.chunk.span.start, only.chunk.span.end) == (0, 23)
-    assert only.chunk.text[only.answer_start : only.answer_end] == "second"
+    assert only.chunk.text[only.marks[0].start : only.marks[0].end] == "second"
     assert only.chunk.locate(0, 5).first == 3
     assert only.chunk.locate(12, 18).first == 4
     assert (only.chunk.span.locator.first, only.chunk.span.locator.last) == (3, 4)

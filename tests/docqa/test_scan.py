@@ -259,7 +259,9 @@ def test_words_beat_a_phrase_that_holds_few_of_them(service: list[Chunk]) -> Non
     """One line says "failed logins", fourteen say "login failed"."""
     result = scanned("How many failed logins were there for svc-report?", service)
     assert not result.reading.is_phrase
-    assert "14 × WARN [auth] login failed for svc-report from *" in describe(result).text
+    text = describe(result).text
+    assert "14 × WARN [auth] login failed for svc-report from *" in text
+    assert text.startswith("15 records, 14 of them of the commonest kind of 2. Scanned for")
 
 
 def test_top_and_histogram(service: list[Chunk]) -> None:

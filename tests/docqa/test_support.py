@@ -1,6 +1,9 @@
+from dataclasses import replace
+
 import pytest
 
-from docqa.support import best_sentence, cite, find_support, markers_in, without_markers
+from docqa.support import best_sentences, cite, find_support, markers_in, without_markers
+from docqa.types import Mark
 from tests.docqa.make import evidence
 
 TEXT = (
@@ -65,9 +68,14 @@ def test_markers():
 
 
 def test_the_sentence_of_the_reader_wins():
-    marked = evidence(TEXT)
-    start, end = best_sentence("How often is the seal replaced?", marked)
-    assert TEXT[start:end].startswith("Replace the seal")
+    question = "How often is the seal replaced?"
+    [likest] = best_sentences(question, evidence(TEXT))
+    assert TEXT[likest.start : likest.end].startswith("Replace the seal")
+    at = TEXT.index("25 Nm")
+    marked = replace(evidence(TEXT), marks=(Mark(at, at + 5, 2.0), Mark(0, 3, 1.0)))
+    best, second = best_sentences(question, marked)
+    assert TEXT[best.start : best.end] == "The cover bolts take 25 Nm." and best.score == 2.0
+    assert TEXT[second.start : second.end].startswith("The casing bolts are")
 
 
 TWO = (
@@ -120,5 +128,8 @@ def test_a_heading_is_no_quote():
         "TW-7.",
         headings=("9 Maintenance", "9.4 Replacing the seal"),
     )
-    start, end = best_sentence("Which tool is for replacing the worn seal?", titled)
-    assert titled.chunk.text[start:end].startswith("The mechanical seal is drawn off")
+    [best] = best_sentences("Which tool is for replacing the worn seal?", titled)
+    assert titled.chunk.text[best.start : best.end].startswith("The mechanical seal is drawn off")
+    on_heading = replace(titled, marks=(Mark(0, 8, 1.0),))
+    [again] = best_sentences("Which tool is for replacing the worn seal?", on_heading)
+    assert titled.chunk.text[again.start : again.end].startswith("The mechanical seal is drawn")

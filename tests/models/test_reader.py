@@ -10,6 +10,7 @@ from docqa.config import EmbedConfig, RetrieveConfig
 from docqa.errors import ModelRefused
 from docqa.protocols import Passage
 from models.embedder import open_embedder, packaged_folder
+from models.interim import InterimReranker
 from models.reader import (
     ABOUT,
     MAX_SPAN_TOKENS,
@@ -21,7 +22,7 @@ from models.reader import (
     best_span,
 )
 from models.reader_pairs import MAX_TOKENS, layout, padded
-from models.reranker import InterimReranker, open_reranker
+from models.reranker import open_reranker
 
 QUESTION = "How often is the shaft seal replaced?"
 SEALS = Passage(
@@ -119,6 +120,20 @@ def test_the_best_span_is_the_best_of_all_that_are_short_enough():
         assert 0 < confidence <= 1
 
 
+def test_each_sentence_has_the_chance_that_the_answer_stands_in_it(reading):
+    text = SEALS.text
+    cut = text.index("The shaft")
+    spans = [[(0, cut), (cut, len(text))], [(0, len(OIL.text))], []]
+    seals, oil, none = reading.sentence_scores(QUESTION, [SEALS, OIL, Passage("", "")], spans)
+    assert seals[1] > seals[0] + 2 and seals[1] <= 0.0
+    assert len(oil) == 1 and none == []
+    ahead = "Nothing of note happened on this page of the log. " * 120
+    (far,) = reading.sentence_scores(
+        QUESTION, [Passage("", ahead + text)], [[(0, 49), (len(ahead) + cut, len(ahead + text))]]
+    )
+    assert far[1] > far[0] + 2  # in the last window
+
+
 def test_the_calibration_keeps_the_order_and_survives_extremes():
     calibration = Calibration.of(json.loads(ABOUT.read_text()))
     found = [calibration.probability(z) for z in (-1e6, -8.0, -2.0, 0.0, 3.0, 9.0, 1e6)]
@@ -133,7 +148,7 @@ def test_the_reader_is_a_reranker_with_probabilities(embedder):
     assert reader.is_calibrated
     assert max(range(3), key=lambda i: found[i].score) == 1
     assert found[2].score < reader.threshold < found[1].score
-    marked = SEALS.text[found[1].answer_start : found[1].answer_end]
+    marked = SEALS.text[found[1].marks[0].start : found[1].marks[0].end]
     assert "4,000 hours" in marked
     assert reader.score(QUESTION, []) == []
 
