@@ -45,7 +45,11 @@ class Database:
             LibraryNewer, LibraryCorrupt, LibraryError: each says what to do; nothing was changed.
         """
         with explained(path):
-            if not path.exists() or path.stat().st_size == 0 or _version(path) < SCHEMA_VERSION:
+            if (
+                not path.exists()
+                or path.stat().st_size == 0
+                or check_version(path) < SCHEMA_VERSION
+            ):
                 try:
                     path.parent.mkdir(parents=True, exist_ok=True)
                 except OSError as error:
@@ -127,7 +131,7 @@ class Database:
                 raise LibraryError(f"{self.path.parent}: the library was closed.")
             if self._idle:
                 return self._idle.pop()
-        return _connect_reader(self.path)
+        return connect_reader(self.path)
 
     def _give_back(self, connection: sqlite3.Connection) -> None:
         with self._guard:
@@ -214,7 +218,7 @@ def _connect(
 _NO_ROOM = ("SQLITE_CANTOPEN", "SQLITE_READONLY_DIRECTORY", "SQLITE_IOERR_SHM", "SQLITE_FULL")
 
 
-def _connect_reader(path: Path) -> sqlite3.Connection:
+def connect_reader(path: Path) -> sqlite3.Connection:
     """Connect for reading, also where nothing can be written."""
     connection = None
     try:
@@ -242,9 +246,9 @@ def _has_wal(path: Path) -> bool:
         return False
 
 
-def _version(path: Path) -> int:
+def check_version(path: Path) -> int:
     """Return the schema version; refuse what is not ours or newer, before anything is written."""
-    with closing(_connect_reader(path)) as connection:
+    with closing(connect_reader(path)) as connection:
         (application,) = connection.execute("PRAGMA application_id").fetchone()
         (version,) = connection.execute("PRAGMA user_version").fetchone()
         (n_tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()

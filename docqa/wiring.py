@@ -246,6 +246,20 @@ def check_library(config: Config, *, is_repaired: bool) -> list[str]:
     return [f"{finding.subject}: {finding.problem}" for finding in findings]
 
 
+def back_up_library(config: Config, file: Path, *, is_replaced: bool) -> int:
+    """Copy the library to a file; return its number of documents: `docqa backup`."""
+    from docqa.backup import back_up
+
+    return back_up(LibraryPaths(config.library.dir), file.absolute(), is_replaced=is_replaced)
+
+
+def restore_library(config: Config, file: Path, *, is_replaced: bool) -> int:
+    """Put a backup in place of the library; return its number of documents: `docqa restore`."""
+    from docqa.backup import restore
+
+    return restore(LibraryPaths(config.library.dir), file.absolute(), is_replaced=is_replaced)
+
+
 def engine_status() -> list[str]:
     """Return one line a warm engine of this user: `docqa engine status`."""
     from models.shared_host import status

@@ -378,6 +378,33 @@ def stats(arguments: argparse.Namespace) -> int:
         return print_stats(arguments, workspace)
 
 
+def backup(arguments: argparse.Namespace) -> int:
+    """`docqa backup FILE`."""
+    from docqa.wiring import back_up_library
+
+    file = Path(arguments.file)
+    n = back_up_library(_config(arguments), file, is_replaced=arguments.force)
+    if arguments.json:
+        render.print_json({"path": str(file.absolute()), "n_documents": n})
+    _note(arguments, f"{_documents(n)} saved to {file}; `docqa restore {file}` puts them back")
+    return ExitCode.DONE
+
+
+def restore(arguments: argparse.Namespace) -> int:
+    """`docqa restore FILE`."""
+    from docqa.wiring import restore_library
+
+    n = restore_library(_config(arguments), Path(arguments.file), is_replaced=arguments.force)
+    if arguments.json:
+        render.print_json({"n_documents": n})
+    _note(arguments, f"{_documents(n)} restored; `docqa sync` compares them with their files")
+    return ExitCode.DONE
+
+
+def _documents(n: int) -> str:
+    return f"{n} document{'' if n == 1 else 's'}"
+
+
 def engine(arguments: argparse.Namespace) -> int:
     """`docqa engine status|stop`."""
     from docqa.wiring import engine_status, stop_engine
@@ -427,6 +454,8 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "models": models,
     "plan": plan,
     "check": check,
+    "backup": backup,
+    "restore": restore,
     "sessions": sessions,
     "stats": stats,
     "engine": engine,
