@@ -66,12 +66,27 @@ def kv_bytes_per_token(model: ModelFile, kv_type_k: str, kv_type_v: str) -> int:
     if model.kv_lora_rank:
         row = model.head_dim_k if max(model.n_kv_heads) == 1 else 0
         row = row or model.kv_lora_rank + model.rope.dimension_count
-        return model.n_layers * _row_bytes(kv_type_k, row)
+        return sum(1 for n in model.n_kv_heads if n) * _row_bytes(kv_type_k, row)
     total = 0
-    for n_heads in model.n_kv_heads:
-        total += _row_bytes(kv_type_k, n_heads * model.head_dim_k)
-        total += _row_bytes(kv_type_v, n_heads * model.head_dim_v)
+    for n_heads, (dim_k, dim_v) in zip(model.n_kv_heads, _head_dims(model), strict=True):
+        total += _row_bytes(kv_type_k, n_heads * dim_k)
+        total += _row_bytes(kv_type_v, n_heads * dim_v)
     return total
+
+
+def _head_dims(model: ModelFile) -> list[tuple[int, int]]:
+    """Return (K, V) head sizes of each layer: sliding-window layers may have their own (Gemma 4)."""
+    found = [(model.head_dim_k, model.head_dim_v)] * model.n_layers
+    pattern = model.metadata.get(f"{model.architecture}.attention.sliding_window_pattern")
+    own = tuple(_number(model, f"attention.{part}_length_swa") for part in ("key", "value"))
+    if not isinstance(pattern, np.ndarray) or pattern.size < model.n_layers or not all(own):
+        return found
+    return [(own[0], own[1]) if pattern[i] else dims for i, dims in enumerate(found)]
+
+
+def _number(model: ModelFile, key: str) -> int:
+    value = model.metadata.get(f"{model.architecture}.{key}", 0)
+    return value if isinstance(value, int) else 0
 
 
 def _row_bytes(kv_type: str, n: int) -> int:
@@ -81,24 +96,21 @@ def _row_bytes(kv_type: str, n: int) -> int:
 
 def state_bytes(model: ModelFile) -> int:
     """Return the bytes of one sequence's recurrent state (float32) over all recurrent layers."""
-    n_recurrent = sum(1 for n in model.n_kv_heads if n == 0)
-    if not model.is_recurrent or not n_recurrent:
+    if not model.is_recurrent:
         return 0
-
-    def number(key: str) -> int:
-        value = model.metadata.get(f"{model.architecture}.{key}", 0)
-        return value if isinstance(value, int) else 0
-
-    head, cache = number("wkv.head_size"), number("shortconv.l_cache")
+    # Where every layer keeps KV, every layer is both (Falcon-H1).
+    n_recurrent = sum(1 for n in model.n_kv_heads if n == 0) or model.n_layers
+    head, cache = _number(model, "wkv.head_size"), _number(model, "shortconv.l_cache")
     if head:
-        shift = number("token_shift_count") or 2
+        shift = _number(model, "token_shift_count") or 2
         row = shift * model.n_embd + model.n_embd * head
     elif cache:
         row = model.n_embd * (cache - 1)
     else:
-        inner, states = number("ssm.inner_size"), number("ssm.state_size")
-        kernel = max(number("ssm.conv_kernel") - 1, 0)
-        row = kernel * (inner + 2 * number("ssm.group_count") * states) + states * inner
+        inner, states = _number(model, "ssm.inner_size"), _number(model, "ssm.state_size")
+        kernel = max(_number(model, "ssm.conv_kernel") - 1, 0)
+        groups = _number(model, "ssm.group_count")
+        row = kernel * (inner + 2 * groups * states) + states * inner
     return 4 * row * n_recurrent
 
 

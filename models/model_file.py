@@ -230,7 +230,7 @@ def _model(fields: _Fields, headers: list[Header]) -> ModelFile:
     n_layers = fields.integer("block_count", low=1, high=1024)
     n_embd = fields.integer("embedding_length", low=1, high=1 << 20)
     n_heads = fields.per_layer("attention.head_count", n_layers, 0)
-    n_kv_heads = fields.per_layer("attention.head_count_kv", n_layers, max(n_heads))
+    n_kv_heads = _kv_heads(fields, n_layers, max(n_heads))
     most = max(n_heads)
     head_dim = n_embd // most if most else 0
     tensors = tuple(t for header in headers for t in header.tensors)
@@ -266,8 +266,27 @@ def _model(fields: _Fields, headers: list[Header]) -> ModelFile:
     )
 
 
+def _kv_heads(fields: _Fields, n_layers: int, n_heads: int) -> tuple[int, ...]:
+    """Return the KV heads of each layer, 0 where it keeps none.
+
+    Some hybrids state one number for all and, beside it, which layers are recurrent instead:
+    a list, or that every n-th is not (Qwen3.5). Others let the last layers read an earlier one's
+    KV (Gemma 3n and 4).
+    """
+    counts = list(fields.per_layer("attention.head_count_kv", n_layers, n_heads))
+    interval = fields.integer("full_attention_interval", 0, 0, 1 << 16)
+    recurrent = fields.metadata.get(f"{fields.architecture}.attention.recurrent_layers")
+    if isinstance(recurrent, np.ndarray) and recurrent.size >= n_layers:
+        counts = [0 if recurrent[i] else n for i, n in enumerate(counts)]
+    elif interval and _is_recurrent(fields):
+        counts = [0 if (i + 1) % interval else n for i, n in enumerate(counts)]
+    n_shared = fields.integer("attention.shared_kv_layers", 0, 0, 1 << 16)
+    n_own = max(n_layers - n_shared, 0)
+    return (*counts[:n_own], *(0 for _ in counts[n_own:]))
+
+
 def _is_recurrent(fields: _Fields) -> bool:
-    keys = ("ssm.state_size", "wkv.head_size", "shortconv.l_cache")
+    keys = ("ssm.state_size", "wkv.head_size", "shortconv.l_cache", "kda.head_dim")
     return any(f"{fields.architecture}.{key}" in fields.metadata for key in keys)
 
 

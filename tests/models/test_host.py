@@ -24,7 +24,7 @@ from docqa.types import Segment
 from models import host, load_plan
 from models.gguf import read_header
 from models.host import HostEngine, PrivateProcess, open_engine
-from tests.models.tiny import write_model
+from tests.models.tiny import NAMES, write_model
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -101,12 +101,13 @@ def test_errors_keep_their_type_and_the_engine_goes_on(tiny: HostEngine) -> None
     assert say(tiny, [1] * 6, 4)[1].n_generated == 4
 
 
-@pytest.mark.parametrize("name", ["llama3", "qwen3", "mistral", "gemma2", "lfm2", "deepseek2"])
+@pytest.mark.parametrize("name", NAMES)
 def test_every_family_asks_overflows_and_cancels(name: str, tiny_models: dict[str, Path]) -> None:
     with open_engine(config(tiny_models[name])) as engine:
         tokens = prompt_of(engine, "what is the pump seal? <|im_end|><end_of_turn>[INST]")
         specials = engine.model.vocabulary.types[tokens] == 3
         expected = {"llama3": 9, "qwen3": 5, "mistral": 1, "gemma2": 4, "lfm2": 6, "deepseek2": 5}
+        expected |= {"gemma3": 4, "qwen35": 5, "granite": 5}
         assert specials.sum() == expected[name]
         text, _stop = say(engine, tokens, 8)
         assert say(engine, tokens, 8)[0] == text

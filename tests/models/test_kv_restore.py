@@ -14,6 +14,7 @@ from models.host import HostEngine, open_engine
 from models.llama_context import LogTail
 from tests.models.test_host import config, prompt_of, say
 from tests.models.test_llama_engine import load, logits_after, prompt, run
+from tests.models.tiny import NAMES
 
 
 def continued(engine: HostEngine, tokens: list[int], n: int) -> list[int]:
@@ -21,8 +22,7 @@ def continued(engine: HostEngine, tokens: list[int], n: int) -> list[int]:
     return [e.token for e in events if isinstance(e, Piece) and e.token >= 0]
 
 
-FAMILIES = ("llama3", "qwen3", "mistral", "gemma2", "lfm2", "deepseek2")
-CASES = [(name, "q8_0", 512) for name in FAMILIES]
+CASES = [(name, "q8_0", 512) for name in NAMES]
 CASES += [("qwen3", kind, length) for kind in ("f16", "q4_0") for length in (512, 2048)]
 CASES += [("qwen3", "q8_0", 2048), ("gemma2", "f16", 512), ("lfm2", "f16", 512)]
 

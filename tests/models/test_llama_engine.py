@@ -19,6 +19,7 @@ from models.llama_engine import LlamaEngine
 from models.prefix import shared_prefix
 from models.sampling import nucleus_draw
 from models.settings import LoadSettings
+from tests.models.tiny import NAMES
 
 GREEDY = Sampling()
 
@@ -65,7 +66,7 @@ def test_a_prompt_is_reused_to_its_last_token(engine: LlamaEngine) -> None:
     assert (again, stop.n_reused) == (first, 99)
 
 
-@pytest.mark.parametrize("name", ["llama3", "qwen3", "mistral", "gemma2", "lfm2", "deepseek2"])
+@pytest.mark.parametrize("name", NAMES)
 def test_reuse_equals_computing_afresh(name: str, tiny_models, log: LogTail) -> None:
     one, other = load(tiny_models[name], log), load(tiny_models[name], log, n_sequences=1)
     base = prompt(2, 130)
@@ -127,7 +128,7 @@ def test_the_whole_context_can_be_used_and_no_more(engine: LlamaEngine) -> None:
         run(engine, [10_000_000])
 
 
-@pytest.mark.parametrize("name", ["qwen3", "lfm2"])
+@pytest.mark.parametrize("name", ["qwen3", "gemma3", "lfm2", "qwen35", "granite"])
 @pytest.mark.parametrize("at", [0, 1, 3])
 def test_a_cancel_while_reading_leaves_no_trace(name: str, at: int, tiny_models, log) -> None:
     engine, fresh = load(tiny_models[name], log), load(tiny_models[name], log)

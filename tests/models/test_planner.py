@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 import msgspec
+import numpy as np
 import pytest
 
 from models.hardware import Hardware, build_has_gpu, cpu_speed, detect
@@ -15,6 +16,7 @@ from models.memory import kv_bytes_per_token, layer_bytes, needs, state_bytes
 from models.model_file import ModelFile, read_model
 from models.planner import active_bytes, plan, prefill_flops, table
 from models.settings import LoadSettings
+from tests.models.tiny import NAMES
 
 GIB = 2**30
 MIB = 2**20
@@ -57,13 +59,13 @@ def test_estimates_are_within_a_tenth(default_model: ModelFile, settings: dict) 
     assert estimate.compute == pytest.approx(measured["compute"] + measured["output"], rel=0.15)
 
 
-@pytest.mark.parametrize("name", ["llama3", "qwen3", "mistral", "gemma2", "lfm2", "deepseek2"])
+@pytest.mark.parametrize("name", NAMES)
 def test_the_kv_of_every_family(tiny_models: dict[str, Path], name: str) -> None:
     model = read_model(tiny_models[name])
     measured = reported(model.path, context_length=8192)
     estimate = needs(model, 8192)
     assert estimate.kv == pytest.approx(measured["KV"], rel=0.01)
-    if name == "lfm2":
+    if name in ("lfm2", "qwen35", "granite"):
         assert estimate.state == pytest.approx(measured["RS"], abs=0.01 * MIB)
     else:
         assert "RS" not in measured
@@ -86,6 +88,28 @@ def test_kv_by_hand(default_model: ModelFile) -> None:
     )
     assert kv_bytes_per_token(hybrid, "f16", "f16") == 15 * 2 * 3 * 64 * 2
     assert state_bytes(hybrid) == 15 * 4 * (3 * (1024 + 2 * 16) + 16 * 1024)
+
+
+def test_layers_that_keep_no_kv_or_heads_of_their_own(default_model: ModelFile) -> None:
+    """Falcon-H1: every layer is both. Gemma 4: windows have their own heads, the last share KV."""
+    both = dataclasses.replace(
+        default_model,
+        is_recurrent=True,
+        metadata={"llama.ssm.inner_size": 1024, "llama.ssm.state_size": 16}
+        | {"llama.ssm.conv_kernel": 4, "llama.ssm.group_count": 1},
+    )
+    assert state_bytes(both) == 30 * 4 * (3 * (1024 + 2 * 16) + 16 * 1024)
+    windowed = dataclasses.replace(
+        default_model,
+        n_kv_heads=(3,) * 20 + (0,) * 10,
+        metadata={
+            "llama.attention.sliding_window_pattern": np.array([True, False] * 15),
+            "llama.attention.key_length_swa": 32,
+            "llama.attention.value_length_swa": 16,
+        },
+    )
+    expected = 10 * 3 * (32 + 16) * 2 + 10 * 3 * 2 * 64 * 2
+    assert kv_bytes_per_token(windowed, "f16", "f16") == expected
 
 
 def big(model: ModelFile, n_params: int = 8_000_000_000) -> ModelFile:

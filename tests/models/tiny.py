@@ -8,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
+from tests.models import tiny_recurrent
+
 N_EMBD, HEAD_DIM, N_FF, N_CONTEXT = 128, 64, 192, 512
 
 CHATML = (
@@ -46,6 +48,8 @@ class Family:
     is_hybrid: bool = False
     sliding_window: int = 0
     is_mla: bool = False
+    n_layers: int = 2
+    recurrence: str = ""  # of tests.models.tiny_recurrent
 
 
 FAMILIES: dict[str, Family] = {
@@ -83,6 +87,35 @@ FAMILIES: dict[str, Family] = {
         "<eos>",
         sliding_window=64,
     ),
+    "gemma3": Family(
+        "gemma3",
+        "spm",
+        GEMMA,
+        ("<pad>", "<eos>", "<bos>", "<unk>", "<start_of_turn>", "<end_of_turn>"),
+        "<bos>",
+        "<eos>",
+        sliding_window=64,
+        n_layers=6,  # its pattern: five layers with a window, one without
+    ),
+    "qwen35": Family(
+        "qwen35",
+        "qwen2",
+        CHATML,
+        ("<|endoftext|>", "<|im_start|>", "<|im_end|>"),
+        None,
+        "<|im_end|>",
+        n_layers=4,
+        recurrence="delta",
+    ),
+    "granite": Family(
+        "granitehybrid",
+        "llama-bpe",
+        CHATML,
+        ("<|endoftext|>", "<|im_start|>", "<|im_end|>"),
+        None,
+        "<|im_end|>",
+        recurrence="mamba",
+    ),
     "lfm2": Family(
         "lfm2",
         "llama-bpe",
@@ -102,6 +135,8 @@ FAMILIES: dict[str, Family] = {
         is_mla=True,
     ),
 }
+
+NAMES = tuple(FAMILIES)  # tests add others for a moment
 
 LORA, ROPE_DIM = 64, 32  # of MLA: the latent row of a token is LORA + ROPE_DIM wide
 
@@ -129,12 +164,13 @@ def write_model(
     n_kv = 1
     writer.add_name(f"tiny {name}")
     writer.add_file_type(0)
-    writer.add_block_count(2)
+    writer.add_block_count(family.n_layers)
     writer.add_context_length(N_CONTEXT)
     writer.add_embedding_length(N_EMBD)
     writer.add_feed_forward_length(N_FF)
     writer.add_head_count(2)
-    writer.add_head_count_kv([0, n_kv] if family.is_hybrid else n_kv)
+    has_gaps = family.is_hybrid or family.recurrence == "mamba"
+    writer.add_head_count_kv([0, n_kv] if has_gaps else n_kv)
     if family.is_mla:
         _add_mla(writer)
     else:
@@ -147,6 +183,8 @@ def write_model(
         writer.add_sliding_window(family.sliding_window)
     if family.is_hybrid:
         writer.add_shortconv_l_cache(3)
+    if family.recurrence:
+        tiny_recurrent.add_metadata(writer, family.recurrence)
     n_vocab = _add_vocabulary(writer, family)
     writer.add_vocab_size(n_vocab)
     _add_tensors(writer, family, n_vocab, np.random.default_rng(seed), tensor_type, quantised)
@@ -185,7 +223,7 @@ def _add_vocabulary(writer: object, family: Family) -> int:
         writer.add_bos_token_id(tokens.index(family.bos))
     writer.add_add_bos_token(family.bos is not None)
     writer.add_eos_token_id(tokens.index(family.eos))
-    if family.architecture == "gemma2":
+    if family.architecture.startswith("gemma"):
         writer.add_add_space_prefix(False)
     writer.add_chat_template(family.template)
     return len(tokens)
@@ -247,14 +285,20 @@ def _add_tensors(
         writer.add_tensor(name, np.ones(n, np.float32))
 
     add("token_embd.weight", n_vocab, N_EMBD, scale=0.3)
-    if not (family.is_hybrid or family.architecture == "gemma2"):
+    is_gemma = family.architecture.startswith("gemma")
+    if not (family.is_hybrid or is_gemma):
         add("output.weight", n_vocab, N_EMBD, scale=0.3)
     ones("token_embd_norm.weight" if family.is_hybrid else "output_norm.weight", N_EMBD)
-    for i in range(2):
+    for i in range(family.n_layers):
         block = f"blk.{i}."
         ones(block + "attn_norm.weight", N_EMBD)
-        ones(block + "ffn_norm.weight", N_EMBD)
-        if family.is_hybrid and i == 0:
+        if family.recurrence != "delta":
+            ones(block + "ffn_norm.weight", N_EMBD)
+        else:
+            ones(block + "post_attention_norm.weight", N_EMBD)
+        if tiny_recurrent.is_recurrent(family.recurrence, i):
+            tiny_recurrent.add_layer(writer, family.recurrence, block, add, ones, N_EMBD)
+        elif family.is_hybrid and i == 0:
             writer.add_tensor(
                 block + "shortconv.conv.weight", rng.standard_normal((N_EMBD, 3)).astype("f4")
             )
@@ -270,16 +314,17 @@ def _add_tensors(
             add(block + "attn_v_b.weight", 2, HEAD_DIM, LORA)
             add(block + "attn_output.weight", N_EMBD, 2 * HEAD_DIM)
         else:
-            add(block + "attn_q.weight", 2 * HEAD_DIM, N_EMBD)
+            gate = 2 if family.recurrence == "delta" else 1  # a gate beside each query
+            add(block + "attn_q.weight", 2 * HEAD_DIM * gate, N_EMBD)
             add(block + "attn_k.weight", HEAD_DIM, N_EMBD)
             add(block + "attn_v.weight", HEAD_DIM, N_EMBD)
             add(block + "attn_output.weight", N_EMBD, 2 * HEAD_DIM)
-            if family.architecture in ("qwen3", "lfm2"):
+            if family.architecture in ("qwen3", "lfm2", "gemma3", "qwen35"):
                 ones(block + "attn_q_norm.weight", HEAD_DIM)
                 ones(block + "attn_k_norm.weight", HEAD_DIM)
         add(block + "ffn_gate.weight", N_FF, N_EMBD)
         add(block + "ffn_up.weight", N_FF, N_EMBD)
         add(block + "ffn_down.weight", N_EMBD, N_FF)
-        if family.architecture == "gemma2":
+        if is_gemma:
             ones(block + "post_attention_norm.weight", N_EMBD)
             ones(block + "post_ffw_norm.weight", N_EMBD)
