@@ -349,17 +349,23 @@ def plan(arguments: argparse.Namespace) -> int:
 
 def check(arguments: argparse.Namespace) -> int:
     """`docqa check [--repair]`."""
-    from docqa.wiring import check_library
+    from docqa.cli.keeping import run_check
 
-    findings = check_library(_config(arguments), is_repaired=arguments.repair)
-    for finding in findings:
-        if arguments.json:
-            render.print_json({"finding": finding})
-        else:
-            print(sanitize_line(finding))
-    if not findings:
-        _note(arguments, "the library is sound")
-    return ExitCode.LIBRARY if findings and not arguments.repair else ExitCode.DONE
+    return run_check(arguments, _config(arguments))
+
+
+def backup(arguments: argparse.Namespace) -> int:
+    """`docqa backup FILE`."""
+    from docqa.cli.keeping import run_backup
+
+    return run_backup(arguments, _config(arguments))
+
+
+def restore(arguments: argparse.Namespace) -> int:
+    """`docqa restore FILE`."""
+    from docqa.cli.keeping import run_restore
+
+    return run_restore(arguments, _config(arguments))
 
 
 def sessions(arguments: argparse.Namespace) -> int:
@@ -376,33 +382,6 @@ def stats(arguments: argparse.Namespace) -> int:
 
     with _workspace(arguments) as workspace:
         return print_stats(arguments, workspace)
-
-
-def backup(arguments: argparse.Namespace) -> int:
-    """`docqa backup FILE`."""
-    from docqa.wiring import back_up_library
-
-    file = Path(arguments.file)
-    n = back_up_library(_config(arguments), file, is_replaced=arguments.force)
-    if arguments.json:
-        render.print_json({"path": str(file.absolute()), "n_documents": n})
-    _note(arguments, f"{_documents(n)} saved to {file}; `docqa restore {file}` puts them back")
-    return ExitCode.DONE
-
-
-def restore(arguments: argparse.Namespace) -> int:
-    """`docqa restore FILE`."""
-    from docqa.wiring import restore_library
-
-    n = restore_library(_config(arguments), Path(arguments.file), is_replaced=arguments.force)
-    if arguments.json:
-        render.print_json({"n_documents": n})
-    _note(arguments, f"{_documents(n)} restored; `docqa sync` compares them with their files")
-    return ExitCode.DONE
-
-
-def _documents(n: int) -> str:
-    return f"{n} document{'' if n == 1 else 's'}"
 
 
 def engine(arguments: argparse.Namespace) -> int:
