@@ -1,28 +1,32 @@
 """`docqa check`: does the library hold what it says, and do the derived files agree with it?
 
 A half-written document of a killed process is no finding: nobody sees it and the next writer clears
-it away. Nor is an index that is behind: it catches up when it is opened. What cannot happen by a
-kill or a full disk is a finding.
+it away. What cannot happen by a kill or a full disk is a finding. The derived parts are compared in
+docqa/check_derived.py.
 """
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
+
+from docqa.check_derived import bad_tails, dense_problem, drop_tails, lexical_problem
 from docqa.errors import LibraryCorrupt
 from docqa.feed import WordFeed
-from docqa.index import IndexMismatch
-from docqa.index.dense import FILE, VectorIndex
-from docqa.index.lexical import LexicalIndex
+from docqa.index.dense import FILE
 from docqa.ingest import LOCK_TIMEOUT_S
 from docqa.migrations import LIVE
 from docqa.paths import LibraryPaths
-from docqa.records import Codec
+from docqa.records import Codec, passage_hash
+from docqa.session_purge import sweep_kv
 from docqa.store import Store
 
 MAX_FINDINGS = 100
+BATCH_ROWS = 4_096
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +66,8 @@ def repair(paths: LibraryPaths) -> list[Finding]:
         with store.lock.held(LOCK_TIMEOUT_S):
             store.discard_staged()
             _drop_orphans(store)
+            drop_tails(store, list(bad_tails(store)))
+            sweep_kv(store.db)
         feed = WordFeed(store)
         feed.rebuild()
         feed.close()
@@ -77,8 +83,14 @@ def _findings(store: Store) -> Iterator[Finding]:
         yield from _unlogged(connection)
         yield from _bad_vectors(connection)
         yield from _bad_chunks(connection)
-    yield from _lexical(store)
-    yield from _dense(store)
+        yield from _bad_passages(connection)
+        yield from _left_over(connection)
+    for tail in bad_tails(store):
+        yield Finding(_shown(os.fsencode(tail.path)), tail.problem, True)
+    if problem := lexical_problem(store):
+        yield Finding("lexical", problem, True)
+    if problem := dense_problem(store):
+        yield Finding("dense", problem, True)
 
 
 def _damage(connection: sqlite3.Connection) -> Iterator[Finding]:
@@ -137,6 +149,40 @@ def _bad_vectors(connection: sqlite3.Connection) -> Iterator[Finding]:
     ).fetchone()
     if n:
         yield Finding("database", f"{n} vectors have a wrong length", False)
+    cursor = connection.execute("SELECT vector FROM vectors")
+    n_odd = 0
+    while rows := cursor.fetchmany(BATCH_ROWS):
+        for (blob,) in rows:
+            numbers = np.frombuffer(blob[: len(blob) // 2 * 2], np.float16)
+            n_odd += not np.isfinite(numbers).all()
+    if n_odd:
+        yield Finding("database", f"{n_odd} vectors hold something that is no number", False)
+
+
+def _bad_passages(connection: sqlite3.Connection) -> Iterator[Finding]:
+    """A passage is the text that its hash names: what its vector was made of."""
+    codec, n_wrong = Codec(), 0
+    for digest, blob in connection.execute(
+        "SELECT hash, text FROM passages p WHERE EXISTS "
+        "(SELECT 1 FROM chunks c WHERE c.passage_id = p.passage_id)"
+    ):
+        try:
+            n_wrong += passage_hash(codec.unpack(blob)) != digest
+        except LibraryCorrupt:
+            n_wrong += 1
+    if n_wrong:
+        yield Finding("database", f"{n_wrong} passages are not what they were", False)
+
+
+def _left_over(connection: sqlite3.Connection) -> Iterator[Finding]:
+    """Nothing in sessions or saved KV is of a document that is gone."""
+    for table in ("turn_sources", "session_pins", "kv_documents"):
+        (n,) = connection.execute(
+            f"SELECT count(*) FROM {table} WHERE doc_id NOT IN "
+            f"(SELECT doc_id FROM documents WHERE life = {LIVE})"
+        ).fetchone()
+        if n:
+            yield Finding("database", f"{n} rows of {table} are of no document", False)
 
 
 def _bad_chunks(connection: sqlite3.Connection) -> Iterator[Finding]:
@@ -162,39 +208,6 @@ def _bad_chunks(connection: sqlite3.Connection) -> Iterator[Finding]:
                 problem = f"chunk {ordinal} has {n_chars} characters, its span {end - start}"
                 yield Finding(_shown(path), problem, False)
         position = end
-
-
-def _lexical(store: Store) -> Iterator[Finding]:
-    if not store.paths.lexical.exists():
-        return
-    try:
-        index = LexicalIndex.open(store.paths.lexical, store.library_id())
-        seq, n_indexed = index.seq, index.count()
-        index.close()
-    except IndexMismatch as mismatch:
-        yield Finding("lexical", mismatch.reason, True)
-        return
-    if seq == store.last_seq() and n_indexed != store.count_chunks():
-        problem = f"{n_indexed} chunks indexed, {store.count_chunks()} in the database"
-        yield Finding("lexical", problem, True)
-
-
-def _dense(store: Store) -> Iterator[Finding]:
-    file = store.paths.dense / FILE
-    if not file.exists():
-        return
-    try:
-        index, place = VectorIndex.read(file)
-    except IndexMismatch as mismatch:
-        yield Finding("dense", mismatch.reason, True)
-        return
-    vectors = store.vectors
-    is_current = (place.embedder, place.dim) == vectors.embedder()
-    is_complete = (place.seq, place.removal) == (vectors.last_seq(), vectors.last_removal())
-    if is_current and is_complete and len(index) != vectors.count():
-        yield Finding(
-            "dense", f"{len(index)} vectors held, {vectors.count()} in the database", True
-        )
 
 
 def _shown(path: bytes) -> str:
