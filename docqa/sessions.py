@@ -150,6 +150,14 @@ class Sessions:
         codec = Codec()
         return [stored_turn(row, by_turn.get(row[0], []), codec) for row in rows]
 
+    def questions(self, session_id: int) -> list[str]:
+        """Return what was asked in a session, oldest first."""
+        with self._db.read() as connection:
+            rows = connection.execute(
+                "SELECT question FROM turns WHERE session_id = ? ORDER BY ordinal", (session_id,)
+            ).fetchall()
+        return [question for (question,) in rows]
+
     def next_marker(self, session_id: int) -> int:
         """Return the lowest marker that was never given to a source of the session."""
         with self._db.read() as connection:

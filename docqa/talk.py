@@ -54,8 +54,7 @@ class Talk:
         """The questions of the session so far, oldest first."""
         if self._session is None:
             return ()
-        turns = self._sessions.turns(self._session.session_id)
-        return tuple(turn.answer.question for turn in turns)
+        return tuple(self._sessions.questions(self._session.session_id))
 
     @property
     def pinned(self) -> frozenset[int]:
