@@ -22,6 +22,7 @@ import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 from docqa import database
 from docqa.errors import DocqaError, LibraryError
@@ -139,20 +140,25 @@ def in_fork(do: Callable[[Tell], None]) -> tuple[int, str]:
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
-        status = 1
-        try:
-            os.close(reader)
-            do(lambda text: (os.write(writer, text.encode()), None)[1])
-            status = 0
-        except BaseException:
-            os.write(writer, traceback.format_exc()[-8000:].encode())
-        finally:
-            os._exit(status)
+        os.close(reader)
+        tell_to(writer, do)
     os.close(writer)
     with os.fdopen(reader, "rb") as pipe:
         text = pipe.read().decode(errors="replace")
     _, status = os.waitpid(child, 0)
     return os.waitstatus_to_exitcode(status), text
+
+
+def tell_to(writer: int, do: Callable[[Tell], None]) -> NoReturn:
+    """Run `do` and end this process; what it tells goes into the pipe `writer`."""
+    status = 1
+    try:
+        do(lambda text: (os.write(writer, text.encode()), None)[1])
+        status = 0
+    except BaseException:
+        os.write(writer, traceback.format_exc()[-8000:].encode())
+    finally:
+        os._exit(status)
 
 
 def load(shim: str) -> ctypes.CDLL:
