@@ -47,7 +47,7 @@ class Talk:
         self._view: View | None = None
         self._restored = 0
         self._refusal = ""
-        self._prompt: PackedPrompt | None = None
+        self.is_kept = False  # a turn that the model read is in the session, its KV not saved yet
 
     @property
     def earlier(self) -> tuple[str, ...]:
@@ -104,7 +104,6 @@ class Talk:
 
         `prompt`: as the model read it; None where no model was asked.
         """
-        self._prompt = prompt
         view = self._view
         if prompt is None or view is None:
             if self._name is not None:
@@ -124,11 +123,12 @@ class Talk:
             last = max((e.marker for e in own), default=first - 1)
             turn = NewTurn(answer, own, prompt.above, True, view.note_id, last + 1)
             self._sessions.append(self._name, turn)
+            self.is_kept = True
         return answer
 
     def settle(self, engine: Engine, cancel: threading.Event | None = None) -> None:
         """Have the model read the finished turn as later prompts have it, and save its KV."""
-        if self._name is None or self._prompt is None or not self._config.session.keep_kv:
+        if self._name is None or not self._config.session.keep_kv:
             return
         self._session = self._sessions.find(self._name)
         if self._session is None:

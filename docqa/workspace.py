@@ -298,10 +298,11 @@ class Workspace:
         for event in self._answer(question, options, talk, cancel):
             if isinstance(event, Packed):
                 prompt = event.prompt
-            if isinstance(event, Answered) and talk is not None:
-                event = Answered(talk.keep(event.answer, prompt))
+            is_wanted = cancel is None or not cancel.is_set()
+            if isinstance(event, Answered) and talk is not None and is_wanted:
+                event = Answered(talk.keep(event.answer, prompt))  # one that was stopped is not
             yield event
-        if talk is not None and prompt is not None and not (cancel and cancel.is_set()):
+        if talk is not None and talk.is_kept:
             talk.settle(self.engine, cancel)
 
     def _answer(

@@ -5,15 +5,20 @@ from __future__ import annotations
 import json
 import sqlite3
 import stat
+import threading
+from dataclasses import replace
 
 import pytest
 
+from docqa.config import SessionConfig
 from docqa.errors import ContextOverflow, UnsupportedFile, UsageError
+from docqa.events import AnswerText
 from docqa.session_export import session_json, session_markdown
 from docqa.session_rows import NewTurn
 from docqa.sessions import Sessions
 from docqa.stats import stats_json
 from docqa.types import Answer, AnswerKind, Citation, EngineInfo, Usage
+from docqa.workspace import AskOptions
 from tests.docqa.librarian import log_chunks, open_store, put
 from tests.docqa.make import evidence
 from tests.docqa.session_makers import MOTOR, PUMP, QUESTIONS, Desk
@@ -214,8 +219,6 @@ def test_removing_a_document_purges_answers_kv_and_traces(pumps, tmp_path):
     pumps.ask(TORQUE)
     pumps.ask(QUESTIONS[3], session="motors", pins=(motor,))
     trace = pumps.workspace.desk.trace(tmp_path / "trace.jsonl")
-    from docqa.workspace import AskOptions
-
     for event in pumps.workspace.ask(QUESTIONS[4], AskOptions()):
         trace.note(event)
     trace.close()
@@ -255,6 +258,47 @@ def test_what_is_pinned_must_be_there_and_must_fit(pumps, tmp_path):
     pumps.restart()
     with pytest.raises(ContextOverflow, match="pinned documents take"):
         pumps.ask(TORQUE, pins=(tmp_path / "docs" / "pump.md",))
+
+
+def test_an_answer_that_was_stopped_is_not_kept(pumps):
+    pumps.ask(TORQUE)
+    cancel = threading.Event()
+    stopped = []
+    for event in pumps.workspace.ask(SEAL, AskOptions(session="pumps"), cancel=cancel):
+        if isinstance(event, AnswerText):
+            cancel.set()  # as the question line does: what follows is dropped
+        stopped.append(event)
+    assert any(isinstance(event, AnswerText) for event in stopped)
+    assert [t.answer.question for t in pumps.turns()] == [TORQUE]
+    prefix = pumps.engine.read_only[-1]
+    found = pumps.ask(SEAL)
+    assert found.found and found.usage.reused_tokens >= len(prefix)
+    assert [t.answer.question for t in pumps.turns()] == [TORQUE, SEAL]
+
+
+def test_kv_that_is_refused_is_computed_again_and_said(pumps):
+    pumps.ask(TORQUE)
+    pumps.restart()
+    pumps.engine.load_kv = lambda path: 0
+    pumps.engine.kv_reason = "saved with kv type k f16 (here: q8_0)"
+    found = pumps.ask(SEAL)
+    assert found.usage.restored_tokens == 0 and found.found
+    assert any("saved with kv type k f16" in note for note in found.notes)
+
+
+def test_kv_beyond_the_quota_goes_least_recently_used_first(tmp_path):
+    desk = Desk(tmp_path)
+    desk.write("pump.md", PUMP)
+    desk.ask(TORQUE, session="one")
+    (path,) = (desk.config.library.dir / "kv").iterdir()
+    quota_gib = 2.5 * path.stat().st_size / 2**30
+    desk.config = replace(desk.config, session=SessionConfig(kv_quota_gib=quota_gib))
+    desk.restart()
+    desk.ask(TORQUE, session="two")
+    desk.ask(TORQUE, session="three")
+    assert desk.kv_files() == {"session-2.kv", "session-3.kv"}
+    assert desk.ask(SEAL, session="one").found  # computed again
+    desk.workspace.close()
 
 
 # -- history --------------------------------------------------------------------------------------
