@@ -71,6 +71,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--kv-types", nargs="+", default=["q8_0"], choices=KV_TYPES)
     parser.add_argument("--batch", type=int, default=512)
     parser.add_argument("--threads", type=int, default=0)
+    parser.add_argument("--prompt", type=int, default=200, help="tokens of a prompt of --resume")
     parser.add_argument("--resume", type=int, default=0, metavar="PROMPTS")
     return parser
 
@@ -219,7 +220,7 @@ def _resumed(
     options: argparse.Namespace, model: ModelFile, kv_type: str, stretched: bool
 ) -> dict[str, Any]:
     """Return how many of the prompts go on after a restore as they did without."""
-    n_prompt, n = 200, options.tokens
+    n_prompt, n = options.prompt, options.tokens
     context = 2 * model.context_length if stretched else n_prompt + 2 * n + 64
     settings = _settings(options, model, kv_type, context)
     n_equal = 0

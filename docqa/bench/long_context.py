@@ -2,9 +2,10 @@
 
     python -m docqa.bench.long_context rope --text book.txt --context 32768 --plot rope.svg
     python -m docqa.bench.long_context sinks --text book.txt --tokens 100000 --window 2048
+    python -m docqa.bench.long_context plot --json rope.json --plot rope.svg
 
 - rope: perplexity by position under none, linear, ntk and yarn, each over the same text in one
-  context of `--context` tokens; a plot with matplotlib installed.
+  context of `--context` tokens. plot: the plot of a run whose last line was kept.
 - sinks: the text streamed through a window. `sinks`: the first tokens and the recent ones are kept,
   the middle is dropped and the rest moved down (Xiao et al. 2023, arXiv:2309.17453); `window`: the
   same without the first tokens; `computed`: at every `--every`th position the same kept tokens
@@ -27,6 +28,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from docqa.bench.line_plot import line_plot
 from docqa.config import ModelConfig
 from models.catalog import resolve
 from models.model_file import ModelFile, read_model
@@ -42,6 +44,11 @@ Losses = npt.NDArray[np.float64]
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run what the command line asks for."""
     options = _parser().parse_args(arguments)
+    if options.what == "plot":
+        options.plot.write_text(_plotted(json.loads(options.json.read_text())), "utf-8")
+        return
+    if options.text is None:
+        sys.exit("--text FILE: a long text is needed")
     model = read_model(resolve(options.model))
     found = _rope(options, model) if options.what == "rope" else _sinks(options, model)
     print(json.dumps({"model": model.path.name, **found}))
@@ -49,9 +56,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="docqa.bench.long_context", description=__doc__)
-    parser.add_argument("what", choices=("rope", "sinks"))
+    parser.add_argument("what", choices=("rope", "sinks", "plot"))
     parser.add_argument("--model", default=ModelConfig().path)
-    parser.add_argument("--text", type=Path, required=True)
+    parser.add_argument("--text", type=Path)
+    parser.add_argument("--json", type=Path, help="of plot: the last line of a run of rope")
     parser.add_argument("--kv-type", default="f16")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--context", type=int, default=32768)
@@ -152,25 +160,31 @@ def _rope(options: argparse.Namespace, model: ModelFile) -> dict[str, Any]:
         ]
         shown = " ".join(f"{p:8.2f}" for p in rows[method])
         print(f"{method:7} {plan.stretch:.2f}x  {shown}", flush=True)
+    found = {
+        "model": model.path.name,
+        "context": options.context,
+        "trained": model.context_length,
+        "perplexity": rows,
+    }
     if options.plot:
-        _plot(options.plot, edges, rows, model)
-    return {"context": options.context, "trained": model.context_length, "perplexity": rows}
+        options.plot.write_text(_plotted(found), "utf-8")
+    return found
 
 
-def _plot(
-    path: Path, edges: npt.NDArray[np.int64], rows: dict[str, list[float]], model: ModelFile
-) -> None:
-    from matplotlib import pyplot  # type: ignore[import-not-found]  # only for the plot
-
-    middles = (edges[1:] + edges[:-1]) / 2
-    for method, values in rows.items():
-        pyplot.plot(middles, values, label=method)
-    pyplot.axvline(model.context_length, linestyle=":", color="grey")
-    pyplot.yscale("log")
-    pyplot.xlabel("position in tokens")
-    pyplot.ylabel("perplexity")
-    pyplot.legend()
-    pyplot.savefig(path)
+def _plotted(found: dict[str, Any]) -> str:
+    """Return the plot of a run of `rope` as SVG."""
+    rows: dict[str, list[float]] = found["perplexity"]
+    n = len(next(iter(rows.values())))
+    stretch = found["context"] / found["trained"]
+    return line_plot(
+        [found["context"] * (i + 0.5) / n for i in range(n)],
+        rows,
+        title=f"{found['model']}: a context of {found['context']:,} tokens ({stretch:.2g}x)",
+        x_label="position in tokens",
+        y_label="perplexity",
+        mark=found["trained"],
+        mark_label="trained length",
+    )
 
 
 # -- sinks ----------------------------------------------------------------------------------------

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
+import random
+from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 
 from docqa.config import ModelConfig
 from docqa.protocols import Piece, Sampling, Stop
 from models.host import HostEngine, open_engine
+from models.kv_file import read_header
 from models.llama_context import LogTail
+from models.model_file import ModelFile
 from tests.models.test_host import config, prompt_of, say
 from tests.models.test_llama_engine import load, logits_after, prompt, run
 from tests.models.tiny import NAMES
@@ -154,3 +159,110 @@ def test_logits_after_a_restore_are_the_same_numbers(tiny_models, log: LogTail, 
     assert np.array_equal(logits_after(other, [*tokens, 5]), expected)
     one.context.close()
     other.context.close()
+
+
+# -- what must never be accepted ------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def saved_here(
+    tmp_path_factory: pytest.TempPathFactory, tiny_models: dict[str, Path], own_folders: None
+) -> tuple[Path, list[int], list[int]]:
+    """A file that an engine wrote, the prompt of it, and what follows the prompt."""
+    path, tokens = tmp_path_factory.mktemp("kv") / "session.kv", prompt(27, 120)
+    with open_engine(config(tiny_models["qwen3"])) as engine:
+        expected = continued(engine, tokens, 8)
+        assert engine.save_kv(path, ["e" * 64]) > 0
+    return path, tokens, expected
+
+
+@pytest.fixture
+def fresh(tiny_models: dict[str, Path]) -> Iterator[HostEngine]:
+    """An engine that has read nothing: what it restores comes from a file."""
+    with open_engine(config(tiny_models["qwen3"])) as engine:
+        yield engine
+
+
+def test_each_field_of_the_identity_is_refused_by_the_engine(
+    saved_here, fresh: HostEngine, tmp_path: Path
+) -> None:
+    """Files as this user's docqa would write them, right but for one field of what they state."""
+    from models.kv_file import first_difference, read_kv, user_key, write_kv
+    from tests.models.test_kv_file import CHANGES
+
+    path, tokens, expected = saved_here
+    header, state = read_kv(path, read_header(path, user_key()).identity, user_key())
+    other = tmp_path / "other.kv"
+    cached = np.frombuffer(header.tokens, "<i4").tolist()
+    for field, value in CHANGES.items():
+        identity = msgspec.structs.replace(header.identity, **{field: value})
+        if identity == header.identity:  # what the test changes it to is what it is here
+            identity = msgspec.structs.replace(header.identity, **{field: _another(value)})
+        assert first_difference(identity, header.identity)
+        write_kv(other, identity, cached, state, user_key())
+        assert fresh.load_kv(other) == 0, field
+        assert field.replace("_", " ") in fresh.kv_reason
+    write_kv(other, header.identity, cached, state, user_key())
+    assert fresh.load_kv(other) == len(cached)
+    assert continued(fresh, tokens, 8) == expected
+
+
+def _another(value: object) -> object:
+    if isinstance(value, bool):
+        return not value
+    return f"{value} changed" if isinstance(value, str) else 7
+
+
+@pytest.mark.parametrize("n_files", [200, pytest.param(10_000, marks=pytest.mark.slow)])
+def test_mutated_files_harm_neither_engine_nor_caller(
+    saved_here, fresh: HostEngine, tmp_path: Path, n_files: int
+) -> None:
+    path, tokens, expected = saved_here
+    whole, mutated = path.read_bytes(), tmp_path / "mutated.kv"
+    rng = random.Random(n_files)
+    pid = fresh.process.pid
+    for n in range(n_files):
+        content = bytearray(whole)
+        if n % 4 == 0:
+            del content[rng.randrange(len(content)) :]
+        else:
+            for _ in range(rng.randint(1, 3)):
+                # Half of them in the header, where lengths and counts are.
+                at = rng.randrange(len(content) if n % 2 else 1500)
+                content[at] ^= 1 << rng.randrange(8)
+        if bytes(content) == whole:
+            continue
+        mutated.write_bytes(content)
+        mutated.chmod(0o600)
+        assert fresh.load_kv(mutated) == 0
+        assert fresh.kv_reason
+    assert fresh.process.pid == pid
+    assert continued(fresh, tokens, 8) == expected
+
+
+# -- the default model ----------------------------------------------------------------------------
+
+SLOW = pytest.mark.slow
+RESUMED = [
+    pytest.param("q8_0", True),
+    *(
+        pytest.param(kind, stretched, marks=[SLOW, pytest.mark.timeout(1800)])
+        for kind in ("f16", "q8_0", "q4_0")
+        for stretched in (False, True)
+        if (kind, stretched) != ("q8_0", True)
+    ),
+]
+
+
+@pytest.mark.parametrize(("kv_type", "stretched"), RESUMED)
+def test_sixty_four_tokens_after_a_restore_are_the_uninterrupted_ones(
+    default_model: ModelFile, kv_type: str, stretched: bool
+) -> None:
+    """Five prompts, with and without YaRN; `docqa.bench.engine --resume` does a hundred."""
+    from docqa.bench import engine
+
+    options = engine._parser().parse_args(
+        ["--resume", "5", "--tokens", "64", "--prompt", "48", "--threads", "1"]
+    )
+    row = engine._resumed(options, default_model, kv_type, stretched)
+    assert (row["n_equal"], row["of"], row["yarn"]) == (5, 5, stretched)

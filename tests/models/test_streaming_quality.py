@@ -44,14 +44,36 @@ def test_sinks_and_window_are_within_two_percent(default_model: ModelFile, tmp_p
 
 def test_the_benches_run(tiny_models: dict[str, Path], tmp_path: Path, capsys) -> None:
     common = ["--model", str(tiny_models["qwen3"]), "--text", str(text_file(tmp_path))]
-    long_context.main(["rope", *common, "--context", "1024", "--buckets", "2", "--threads", "1"])
+    plot, kept = tmp_path / "rope.svg", tmp_path / "rope.json"
+    sizes = ["--context", "1024", "--buckets", "2", "--threads", "1"]
+    long_context.main(["rope", *common, *sizes, "--plot", str(plot)])
     found = capsys.readouterr().out
+    assert plot.read_text().count("<polyline") == 4
+    kept.write_text(found.splitlines()[-1])
+    long_context.main(["plot", "--json", str(kept), "--plot", str(tmp_path / "again.svg")])
+    assert (tmp_path / "again.svg").read_text() == plot.read_text()
     assert [line.split()[:2] for line in found.splitlines()[:4]] == [
         [method, "2.00x"] for method in long_context.METHODS
     ]
     long_context.main(["sinks", *common, "--tokens", "800", "--window", "128", "--threads", "1"])
     assert '"perplexity_computed"' in capsys.readouterr().out
     assert isinstance(long_context._parser(), argparse.ArgumentParser)
+
+
+def test_a_needle_is_found_where_the_model_can_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The default model finds a fact in 300 tokens at both ends, and the bench sees it."""
+    import json
+
+    from docqa.bench import needle
+
+    common = ["--text", str(text_file(tmp_path)), "--threads", "1", "--repeats", "1"]
+    sizes = ["--lengths", "300", "--context", "512", "--depths", "0.1", "0.9"]
+    needle.main([*common, *sizes, "--methods", "auto"])
+    (row,) = json.loads(capsys.readouterr().out.splitlines()[-1])["needle"]
+    assert (row["length"], row["context"], row["found"]) == (300, 512, [1, 1])
+    assert row["recall"] == 1.0
 
 
 def test_the_engine_bench_restores_what_it_saved(
