@@ -18,17 +18,27 @@ from docqa.asked import asked_for
 from docqa.config import AnswerConfig
 from docqa.events import AnswerText, PrefillProgress
 from docqa.protocols import Engine, Piece, Prefill, Sampling, Stop
-from docqa.support import best_sentences, cite, find_support, markers_in, without_markers
+from docqa.support import (
+    Support,
+    best_sentences,
+    cite,
+    find_support,
+    markers_in,
+    standing,
+    without_markers,
+)
 from docqa.types import AnswerKind, Citation, Evidence, Mark, PackedPrompt, Usage
 from docqa.wording import content_words, identifiers, sentences, similarity
 
 OVERRULES_REFUSAL = 0.1  # the score of evidence that is shown although the model said "not found"
 MAX_QUOTES = 2
 QUOTE_MARGIN = 0.6  # of a mark's score, within which a second sentence is shown beside the best
+CLAIM_MARGIN = 0.3  # of a mark's score: a claim is of the best sentence, or of one as good
 SAME_WORDS = 0.8  # two sentences so alike say the same
 MIN_QUOTE_COVERAGE = 0.5  # of the question's content words, where no reader marked the answer
 
 UNSUPPORTED = "the model's own words were not supported by the sources: the best quote instead"
+DOUBTED = "the model answered from another place than the best quote: both places are shown"
 PARTLY_SUPPORTED = "sentences that no source supports were left out"
 NO_MODEL = "answered without a language model: the best quote"
 
@@ -50,6 +60,7 @@ class _Checked:
 
     texts: list[str] = field(default_factory=list)
     citations: list[Citation] = field(default_factory=list)
+    doubted: list[Support] = field(default_factory=list)  # from another sentence than the best
     n_refused: int = 0
     is_refusal: bool = False
 
@@ -121,6 +132,9 @@ def _release(
         if support is None:
             checked.n_refused += 1
             continue
+        if standing(support, evidence) > CLAIM_MARGIN:
+            checked.doubted.append(support)
+            continue
         if any(claim == old.rsplit(" [", 1)[0] for old in checked.texts):
             continue  # small models repeat themselves
         text = f"{claim} [{support.evidence.marker}]"
@@ -142,25 +156,32 @@ def _conclude(
     usage: Usage,
 ) -> Iterator[AnswerText | Draft]:
     if checked.texts:
-        notes = (PARTLY_SUPPORTED,) if checked.n_refused else ()
+        notes = (PARTLY_SUPPORTED,) if checked.n_refused or checked.doubted else ()
         text = " ".join(checked.texts)
         yield Draft(AnswerKind.MODEL, text, _once(checked.citations), usage, notes)
         return
     # A small model refuses too often: where the evidence is strong, its quote is shown instead.
     least = max(quote_score, OVERRULES_REFUSAL) if checked.is_refusal else quote_score
-    quote = quote_answer(question, evidence, least)
+    quote = quote_answer(question, evidence, least, checked.doubted)
     if quote is None:
         yield Draft(AnswerKind.NOT_FOUND, prompts.NOT_FOUND, (), usage)
         return
     yield AnswerText(quote.text)
-    yield replace(quote, usage=usage, notes=(UNSUPPORTED,))
+    notes = (DOUBTED,) if checked.doubted else (UNSUPPORTED,)
+    yield replace(quote, usage=usage, notes=notes)
 
 
-def quote_answer(question: str, evidence: Sequence[Evidence], quote_score: float) -> Draft | None:
+def quote_answer(
+    question: str,
+    evidence: Sequence[Evidence],
+    quote_score: float,
+    doubted: Sequence[Support] = (),
+) -> Draft | None:
     """Return the best verbatim sentence as an answer, or None where none is good enough.
 
-    A second sentence is shown where it is nearly as good: which of the two answers is then the
-    reader's to say. None too where the question asks for a kind of value that the best lacks.
+    A second sentence is shown where the model's claim was of it (`doubted`) or where it is nearly
+    as good: which of the two answers is then the reader's to say. None too where the question asks
+    for a kind of value that the best lacks.
     """
     wanted = set(content_words(question))
     quotes = [
@@ -178,7 +199,9 @@ def quote_answer(question: str, evidence: Sequence[Evidence], quote_score: float
     if not quotes:
         return None
     least = quotes[0].mark.score - QUOTE_MARGIN
-    chosen = _different([quote for quote in quotes if quote.mark.score >= least])[:MAX_QUOTES]
+    near = [quote for quote in quotes[1:] if quote.mark.score >= least]
+    claimed = [_Quote(d.evidence, Mark(d.start, d.end, least)) for d in doubted]
+    chosen = _different([quotes[0], *claimed, *near])[:MAX_QUOTES]
     text = "\n".join(f"“{quote.text}” [{quote.source.marker}]" for quote in chosen)
     citations = [cite(quote.source, quote.mark.start, quote.mark.end) for quote in chosen]
     return Draft(AnswerKind.QUOTE, text, _once(citations), Usage())

@@ -131,6 +131,11 @@ _POINTER = re.compile(
 _TIMESTAMP = re.compile(
     r"\b\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d:\d\d(?:[.,]\d+)?Z?)?|\b\d\d:\d\d:\d\d(?:[.,]\d+)?"
 )
+_YEAR = re.compile(
+    rf"\b(?:in|since|by|before|after|from|until|during|fy|years?|{_MONTH}(?: \d{{1,2}},?)?)"
+    r"\s+(?:1[6-9]|20)\d\d\b",
+    re.I,
+)
 _LIST_NUMBER = re.compile(r"^\s*(?:\(?\d+(?:\.\d+)*[.)]?)\s+(?=\D)")
 
 
@@ -149,9 +154,11 @@ def asked_for(question: str) -> Asked | None:
 
 
 def _bare(sentence: str, codes: frozenset[str]) -> str:
-    """Return `sentence` without numbers that are no values: "section 9.3", codes, timestamps."""
-    kept = list(_LIST_NUMBER.sub("", _TIMESTAMP.sub(" ", _POINTER.sub(" ", sentence))))
-    for code, start, end in identifier_spans("".join(kept)):
+    """Return `sentence` without numbers that are no values: "section 9.3", years, codes."""
+    for pattern in (_LIST_NUMBER, _TIMESTAMP, _POINTER, _YEAR):
+        sentence = pattern.sub(" ", sentence)
+    kept = list(sentence)
+    for code, start, end in identifier_spans(sentence):
         if code in codes:
             kept[start:end] = " " * (end - start)
     return "".join(kept)

@@ -8,6 +8,7 @@ has no say in it.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,7 +27,7 @@ MIN_COVERAGE = 0.75  # of the claim's new content words, within the quoted sente
 MAX_QUOTE_SENTENCES = 3
 MAX_QUOTE_CHARS = 600
 SHORT_CLAIM_WORDS = 2  # a claim with so few new words could stand anywhere
-MIN_NEAR = 0.3  # of the question's words, in the quote or its headings, where the claim is short
+MIN_NEAR = 0.25  # of the question's words, in the quote or its headings, where the claim is short
 MIN_QUOTE_WORDS = 5  # a shorter line without a full stop, colon or number is a heading
 MAX_HEADING_CHARS = 100
 ROW_MARK = " | "  # between the cells of a table row
@@ -171,6 +172,22 @@ def windows(text: str) -> list[tuple[int, int, int]]:
             if n == 1 or end - start <= MAX_QUOTE_CHARS:
                 found.append((start, end, n))
     return found
+
+
+def standing(support: Support, evidence: Sequence[Evidence]) -> float:
+    """Return how far the marks place the words of `support` behind the best; 0.0 is the best.
+
+    Infinite where nothing of it is marked although its passage has marks; 0.0 without any marks.
+    """
+    best = max((mark.score for e in evidence for mark in e.marks), default=None)
+    if best is None or not support.evidence.marks:
+        return 0.0
+    own = [
+        mark.score
+        for mark in support.evidence.marks
+        if mark.start < support.end and support.start < mark.end
+    ]
+    return best - max(own) if own else math.inf
 
 
 def best_sentences(question: str, evidence: Evidence) -> list[Mark]:

@@ -11,7 +11,8 @@ import re
 from collections.abc import Iterator
 from functools import lru_cache
 
-_WORD = re.compile(r"\w+(?:[.,:/'-]\w+)*")
+# "24/7" is one word, "Model/Series" and a path are several.
+_WORD = re.compile(r"\w+(?:[.,:'-]\w+|(?<=\d)/\d+)*")
 _NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
 _SENTENCE_END = re.compile(
     r"(?<=[.!?。！？])[\"')\]]*\s+(?=[\"'(\[]?[A-Z0-9À-ÖØ-Þ\u0370-\uffff])"

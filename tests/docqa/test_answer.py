@@ -1,6 +1,6 @@
 from dataclasses import replace
 
-from docqa.answer import UNSUPPORTED, Draft, generate_answer, quote_answer
+from docqa.answer import DOUBTED, UNSUPPORTED, Draft, generate_answer, quote_answer
 from docqa.config import AnswerConfig
 from docqa.events import AnswerText
 from docqa.prompts import NOT_FOUND
@@ -93,6 +93,25 @@ def test_a_second_quote_is_shown_only_where_it_is_nearly_as_good():
     )
     far = marked(TEXT, ("The casing bolts", 2.0), ("The cover bolts", 1.0))
     assert quote_answer(QUESTION, [far], 0.5).text.count("“") == 1
+
+
+def test_the_model_is_shown_where_it_answers_from_the_best_sentence():
+    source = marked(TEXT, ("The casing bolts", 2.0), ("The cover bolts", 1.0))
+    draft, shown = run("45 Nm [1]", sources=(source,))
+    assert draft.kind is AnswerKind.MODEL and shown == "45 Nm [1]"
+
+
+def test_where_the_model_answers_from_another_sentence_both_are_quoted():
+    source = marked(TEXT, ("The casing bolts", 2.0), ("The cover bolts", 1.0))
+    draft, shown = run("25 Nm [1]", sources=(source,), question="What torque for the bolts?")
+    assert draft.kind is AnswerKind.QUOTE and draft.notes == (DOUBTED,)
+    assert shown == (
+        "“The casing bolts are tightened to 45 Nm.” [1]\n“The cover bolts take 25 Nm.” [1]"
+    )
+    assert [c.quote for c in draft.citations] == [
+        "The casing bolts are tightened to 45 Nm.",
+        "The cover bolts take 25 Nm.",
+    ]
 
 
 def test_the_same_words_are_not_quoted_twice():

@@ -34,6 +34,8 @@ def test_numbers_that_are_no_values():
     assert asked.fits("The TWX 40 has six vanes.", codes)
     assert not asked.fits("9.4 Replacing the vanes")
     assert not asked.fits("2026-03-12T10:31:09.731Z vanes replaced")
+    assert not asked.fits("The works were founded in 1934, and moved on May 3, 1960.")
+    assert asked.fits("In 1934 it had 2000 vanes.")
 
 
 @pytest.mark.parametrize(
