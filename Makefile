@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: install demo test lint slow gpu bench clean
+.PHONY: install demo test lint slow soak gpu bench clean
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -29,6 +29,12 @@ test: $(STAMP)
 
 slow: $(STAMP)
 	$(BIN)/python -m pytest -m slow
+
+# Hours: every step of every operation broken, 1,000 kills, ten minutes of everything at once, and two
+# hours of adds, questions and removals in one process.
+soak: $(STAMP)
+	$(BIN)/python -m pytest -m slow tests/docqa/durability
+	$(BIN)/python -m docqa.bench.soak --minutes $(or $(MINUTES),120)
 
 gpu: $(STAMP)
 	$(BIN)/python -m pytest -m gpu
