@@ -224,6 +224,10 @@ class Engine(Protocol):
         """Restore KV; return the number of cached tokens, 0 where the file does not fit."""
         ...
 
+    def forget_kv(self) -> None:
+        """Drop all KV that is kept in memory: a document was removed."""
+        ...
+
     @property
     def kv_reason(self) -> str:
         """Why the last `save_kv` or `load_kv` returned 0."""

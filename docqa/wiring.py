@@ -81,12 +81,18 @@ def build(config: Config, *, warn: Callable[[str], None] | None = None) -> Works
 
         enforce_quota(folder, n_bytes, keep)
 
+    def forget_kv() -> int:
+        from models.shared_host import forget
+
+        return forget()
+
     return Workspace(
         library,
         config,
         open_engine=open_engine,
         open_reranker=open_reranker,
         evict_kv=evict_kv,
+        forget_kv=forget_kv,
     )
 
 

@@ -17,7 +17,6 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from types import TracebackType
 from typing import BinaryIO
 
 from docqa import pack, prompts
@@ -55,6 +54,7 @@ from docqa.types import (
     PackedPrompt,
     PageInfo,
     Scope,
+    State,
     Usage,
 )
 
@@ -92,25 +92,26 @@ class Workspace:
         open_engine: Callable[[], Engine],
         open_reranker: Callable[[], Reranker | None],
         evict_kv: Evict = lambda folder, n_bytes, keep: None,
+        forget_kv: Callable[[], object] = lambda: None,
     ) -> None:
-        """Load nothing yet. `evict_kv` keeps the folder of saved KV within its quota."""
+        """Load nothing yet.
+
+        `evict_kv` keeps the folder of saved KV within its quota; `forget_kv` has the engines of
+        this user that run drop what they keep in memory.
+        """
         self.library = library
         self.desk = SessionDesk(library.store, config, evict_kv)
         self.config = config
         self._open_engine = open_engine
         self._open_reranker = open_reranker
+        self._forget_kv = forget_kv
         self._threads = ThreadPoolExecutor(1, "engine-start")
         self._engine: Future[Engine] | None = None
 
     def __enter__(self) -> Workspace:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -134,14 +135,23 @@ class Workspace:
         """Bring the library up to date with files and folders; see `docqa.ingest`."""
         for event in self.library.sync(paths, password=password, cancel=cancel):
             if isinstance(event, SyncDone):
-                self.desk.purge_traces(event.reports)
+                self._purge(event.reports)
             yield event
 
     def remove(self, paths: Sequence[Path]) -> tuple[FileReport, ...]:
         """Purge documents under `paths` and everything derived from them."""
         reports = self.library.remove(paths)
-        self.desk.purge_traces(reports)
+        self._purge(reports)
         return reports
+
+    def _purge(self, reports: Sequence[FileReport]) -> None:
+        """Take documents that were removed out of the traces and out of the engines' memory."""
+        if any(report.state is State.REMOVED for report in reports):
+            self.desk.purge_traces(reports)
+            self._forget_kv()
+            engine = self._engine
+            if engine is not None and engine.done() and engine.exception() is None:
+                engine.result().forget_kv()
 
     def watch(self, paths: Sequence[Path] = (), *, stop: threading.Event) -> Iterator[SyncEvent]:
         """Keep the library in step with watched folders until `stop` is set; see `docqa.watch`.
@@ -151,7 +161,7 @@ class Workspace:
         """
         for event in self.library.watch(stop, paths):
             if isinstance(event, FileDone):
-                self.desk.purge_traces((event.report,))
+                self._purge((event.report,))
             yield event
 
     def watched(self) -> list[WatchedFolder]:

@@ -227,6 +227,15 @@ class Conversations:
                 return conversation
         return None
 
+    def forget(self) -> int:
+        """Drop every conversation, in the context and in RAM; return how many tokens that were."""
+        n_tokens = self.n_cells
+        for conversation in self._all:
+            self.cut(conversation, 0)
+        self._parked.clear()
+        self.last = None
+        return n_tokens
+
     # -- computing --------------------------------------------------------------------------------
 
     def append(

@@ -187,6 +187,11 @@ class _Model:
             connection.reply(self._save_kv(connection, message))
         elif isinstance(message, wire.LoadKv):
             connection.reply(self._load_kv(connection, message))
+        elif isinstance(message, wire.ForgetKv):
+            n_tokens = self.engine.forget()
+            connection.cached = array("i")
+            self._note(connection)
+            connection.reply(wire.Count(message.id, n_tokens))
         elif isinstance(message, wire.CompareKv):
             from models.kv_selftest import compare
 

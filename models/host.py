@@ -185,6 +185,10 @@ class HostEngine:
         name = str(path.absolute())
         return self._count(lambda request: wire.LoadKv(request, name))
 
+    def forget_kv(self) -> None:
+        """Drop every conversation that the engine keeps, others' too: a document was removed."""
+        self._count(wire.ForgetKv)
+
     def compare_kv(
         self, tokens: Sequence[int], kv_types: Sequence[str] = ("q8_0", "q4_0")
     ) -> list[KvComparison]:

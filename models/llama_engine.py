@@ -59,6 +59,10 @@ class LlamaEngine:
         """Put saved KV back into the context; None where llama.cpp refuses it."""
         return self._conversations.restore(tokens, state, n_sinks)
 
+    def forget(self) -> int:
+        """Drop all KV; return the tokens that the context held."""
+        return self._conversations.forget()
+
     def generate(
         self,
         tokens: Sequence[int],

@@ -131,6 +131,25 @@ def stop() -> int:
     return n
 
 
+def forget() -> int:
+    """Have the shared engines of this user drop all KV; return how many were told.
+
+    One that is busy does so after its answer; nobody waits for it.
+    """
+    n = 0
+    for address in _sockets():
+        connection = _connect(address)
+        if connection is None:
+            continue
+        found = _ask_status(connection)
+        if found is not None and found.state == "ready":
+            n += _request(connection, wire.ForgetKv(0)) is not None
+        elif found is not None:
+            n += _tell(connection, wire.ForgetKv(0))
+        connection.close()
+    return n
+
+
 # -- the folder and its files ---------------------------------------------------------------------
 
 
@@ -234,6 +253,19 @@ def _request(connection: socket.socket, message: wire.Message) -> wire.Message |
         return None
     finally:
         channel.close()
+
+
+def _tell(connection: socket.socket, message: wire.Message) -> bool:
+    """Send a request whose reply nobody waits for."""
+    writer = cast(BinaryIO, connection.makefile("wb"))
+    channel = wire.Channel(cast(BinaryIO, connection.makefile("rb")), writer, wire.Reply)
+    try:
+        channel.send(message)
+    except (OSError, ValueError):
+        return False
+    finally:
+        channel.close()
+    return True
 
 
 def _ask_status(connection: socket.socket) -> wire.Status | None:

@@ -16,7 +16,7 @@ from models.chat_template import Skeleton
 from models.kv_quality import KvComparison
 from models.settings import LoadSettings
 
-VERSION = 4
+VERSION = 5
 MAX_FRAME_BYTES = 1 << 28
 
 
@@ -90,6 +90,12 @@ class LoadKv(Message, frozen=True):
     path: str
 
 
+class ForgetKv(Message, frozen=True):
+    """Drop every conversation from the context and from RAM: a document was removed."""
+
+    id: int
+
+
 class CompareKv(Message, frozen=True):
     """Run the self-test of KV types over these tokens."""
 
@@ -119,6 +125,7 @@ Request = (
     | Cancel
     | SaveKv
     | LoadKv
+    | ForgetKv
     | CompareKv
     | AskStatus
     | Shutdown

@@ -75,6 +75,9 @@ class ScriptedEngine:
 
     kv_reason = ""
 
+    def forget_kv(self) -> None:
+        self.cached = []
+
     def save_kv(self, path: object, documents: Sequence[str] = ()) -> int:
         return len(self.cached)
 

@@ -225,8 +225,9 @@ def test_removing_a_document_purges_answers_kv_and_traces(pumps, tmp_path):
     written = (tmp_path / "trace.jsonl").read_text()
     assert "1.8 ohm" in written
     assert stat.S_IMODE((tmp_path / "trace.jsonl").stat().st_mode) == 0o600
+    assert pumps.engine.cached
     pumps.workspace.remove([motor])
-    assert pumps.kv_files() == {"session-1.kv"}
+    assert pumps.engine.cached == [] and pumps.kv_files() == {"session-1.kv"}
     purged = (tmp_path / "trace.jsonl").read_text()
     assert "1.8 ohm" not in purged
     assert {json.loads(line)["event"] for line in purged.splitlines()} <= {"removed", "prefilled"}

@@ -41,6 +41,21 @@ def model(tiny_models: dict[str, Path]) -> Path:
     return tiny_models["qwen3"]
 
 
+def test_what_was_removed_is_dropped_by_every_engine(model: Path, folder: Path) -> None:
+    assert shared_host.forget() == 0
+    tokens = list(range(60, 160))
+    with shared(model) as one, shared(model) as other:
+        text, _ = say(one, tokens, 8)
+        _wait(lambda: shared_host.status()[0].state == "ready")
+        assert shared_host.forget() == 1
+        assert shared_host.status()[0].n_cached_tokens == 0
+        assert one.save_kv(folder / "none.kv") == 0
+        again, stop = say(other, tokens, 8)
+        assert (again, stop.n_reused) == (text, 0)
+        other.forget_kv()
+        _wait(lambda: shared_host.status()[0].n_cached_tokens == 0)
+
+
 def test_two_callers_share_one_process_and_its_cache(model: Path, folder: Path) -> None:
     tokens = list(range(60, 160))
     with shared(model) as one, shared(model) as other:
