@@ -29,14 +29,12 @@ LOG2E = 1.4426950408889634
 @triton.jit
 def _halves(codes_ptr, at, half: tl.constexpr, bits: tl.constexpr, dim: tl.constexpr):
     """Return the codes of one half of the channels, of 64 tokens, as float16."""
-    if bits == 16:
-        return tl.load(codes_ptr + at + half * (dim // 2))
-    if bits == 8:
-        return tl.load(codes_ptr + at + half * (dim // 2)).to(tl.float16)
-    packed = tl.load(codes_ptr + at)
-    if half == 0:
-        return (packed & 15).to(tl.float16)
-    return (packed >> 4).to(tl.float16)
+    if bits == 4:
+        packed = tl.load(codes_ptr + at)
+        codes = (packed >> (4 * half)) & 15
+    else:
+        codes = tl.load(codes_ptr + at + half * (dim // 2))
+    return codes.to(tl.float16)
 
 
 @triton.jit

@@ -110,11 +110,10 @@ class Decoder:
         for index, layer in enumerate(self.weights.layers):
             if is_aborted():
                 raise Aborted
-            q, k, v = self._qkv(layer, x, turn)
+            q, k, v = self.qkv(layer, x, turn)
             new_k[index], new_v[index] = k, v
             mixed = self._attend(index, q, new_k[index], new_v[index], past, observe)
-            x = x + layer.o(mixed.to(self.compute_dtype))
-            x = x + self._feed_forward(layer, x)
+            x = self.after_attention(layer, x, mixed)
         return Chunk(x, new_k, new_v)
 
     def logits(self, hidden: Tensor) -> Tensor:
@@ -122,7 +121,7 @@ class Decoder:
         normed = reference.rms_norm(hidden, self.weights.norm, self.shape.eps)
         return self.weights.output(normed.to(self.compute_dtype))
 
-    def _qkv(
+    def qkv(
         self, layer: Layer, x: Tensor, turn: tuple[Tensor, Tensor]
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Return Q (H, T, D), K and V (H_kv, T, D), turned by their positions."""
@@ -149,8 +148,7 @@ class Decoder:
         past: Past,
         observe: Observer | None,
     ) -> Tensor:
-        """Return (T, H D): the past and the chunk itself, merged by their sums."""
-        shape, n = self.shape, q.shape[1]
+        """Return (H, T, D): attention over the past and the chunk itself."""
         if past.n_tokens:
             past_k, past_v, there = past.layer(index)
             k = torch.cat((past_k.to(k.dtype), k), dim=1)
@@ -159,10 +157,7 @@ class Decoder:
             there = None
         if observe is not None:
             observe(index, q, k)
-        out = self._attention(q, k, v, there)
-        if self.rotation is not None:
-            out = out @ self.rotation  # symmetric: its own inverse
-        return out.transpose(0, 1).reshape(n, shape.n_heads * shape.head_dim)
+        return self._attention(q, k, v, there)
 
     def _attention(self, q: Tensor, k: Tensor, v: Tensor, there: Tensor | None) -> Tensor:
         n, n_keys = q.shape[1], k.shape[1]
@@ -176,6 +171,14 @@ class Decoder:
             allowed = allowed.expand(there.shape[0], -1, -1).clone()
             allowed[:, :, :n_past] &= there[:, None, :]
         return reference.attend(q, k, v, scale=q.shape[2] ** -0.5, allowed=allowed)[0]
+
+    def after_attention(self, layer: Layer, x: Tensor, mixed: Tensor) -> Tensor:
+        """Return the layer's output (T, n_embd) from its input and its attention (H, T, D)."""
+        if self.rotation is not None:
+            mixed = mixed @ self.rotation  # symmetric: its own inverse
+        flat = mixed.transpose(0, 1).flatten(1)
+        x = x + layer.o(flat.to(self.compute_dtype))
+        return x + self._feed_forward(layer, x)
 
     def _feed_forward(self, layer: Layer, x: Tensor) -> Tensor:
         normed = reference.rms_norm(x, layer.ffn_norm, self.shape.eps).to(self.compute_dtype)
