@@ -248,7 +248,10 @@ def _has_wal(path: Path) -> bool:
 
 def check_version(path: Path) -> int:
     """Return the schema version; refuse what is not ours or newer, before anything is written."""
-    with closing(connect_reader(path)) as connection:
+    # Where there is no WAL nobody has it open, and it can be read without leaving one behind.
+    is_closed = not path.with_name(path.name + "-wal").exists()
+    opened = _connect(path, "ro&immutable=1", _Frozen) if is_closed else connect_reader(path)
+    with closing(opened) as connection:
         (application,) = connection.execute("PRAGMA application_id").fetchone()
         (version,) = connection.execute("PRAGMA user_version").fetchone()
         (n_tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
