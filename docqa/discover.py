@@ -15,6 +15,7 @@ import re
 import stat
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -137,6 +138,28 @@ def discover(
             if file.path not in seen:
                 seen.add(file.path)
                 yield file
+
+
+def leads_elsewhere(path: str, roots: Sequence[str], old: FileStamp | None) -> bool:
+    """Whether a link between the path that the user named and `path` leads to another file.
+
+    A file that was indexed may be swapped for a link to what nobody asked for. What is named
+    itself may be a link, or lie below one; so may the very file that was read as `old`.
+    """
+    if old is not None:
+        with suppress(OSError):
+            now = stamp(path)
+            if (now.inode, now.device) == (old.inode, old.device):
+                return False
+    above = [root for root in roots if is_below(path, root)]
+    if not above:
+        return False
+    root = max(above, key=len)
+    while len(path) > len(root):
+        if os.path.islink(path):  # noqa: PTH114
+            return True
+        path = os.path.dirname(path)  # noqa: PTH120
+    return False
 
 
 def stamp(path: str) -> FileStamp:

@@ -16,13 +16,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
-from docqa.discover import EVERY_KIND, Found, WalkOptions
+from docqa.discover import EVERY_KIND, Found, WalkOptions, leads_elsewhere
 from docqa.embedding import Embedding
 from docqa.errors import FileError, Interrupted, LibraryBusy, UnsupportedFile
 from docqa.events import EmbedProgress, FileDone, FileStarted, Scanned, SyncDone, SyncEvent
 from docqa.growth import follow_renames
 from docqa.parse import kind_of, suffix_of
 from docqa.reading import Reader, read_file, report_of, unchanged
+from docqa.records import Known
 from docqa.store import Store
 from docqa.sweep import Plan, Retry, make_plan
 from docqa.types import FileReport, State
@@ -216,19 +217,26 @@ def _rejected(plan: Plan) -> list[FileReport]:
 
 def _remove_absent(parts: Ingest, plan: Plan) -> Iterator[FileReport]:
     """Remove what is proved absent; a file that was moved has another path by now."""
+    roots = parts.store.roots.paths()
     for first in range(0, len(plan.absent), REMOVE_BATCH):
         batch = plan.absent[first : first + REMOVE_BATCH]
         with _write_lock(parts):
             gone = [
                 old
                 for old in batch
-                if not os.path.lexists(old.document.path)
+                if _is_gone(old, roots)
                 and (now := parts.store.known(old.document.path)) is not None
                 and now.document.doc_id == old.document.doc_id
             ]
             parts.store.remove([old.document.doc_id for old in gone])
         for old in gone:
             yield replace(report_of(old, State.REMOVED), n_chunks=0, error=None)
+
+
+def _is_gone(old: Known, roots: Sequence[str]) -> bool:
+    """Whether there is no file at its path any more, or a link to another one."""
+    path = old.document.path
+    return not os.path.lexists(path) or leads_elsewhere(path, roots, old.stamp)
 
 
 def _await_vectors(parts: Ingest, embedding: Embedding) -> Iterator[SyncEvent]:

@@ -120,6 +120,9 @@ def read_file(
     while True:
         try:
             before = discover.stamp(path)
+            old = known.stamp if known else None
+            if not is_named and discover.leads_elsewhere(path, store.roots.paths(), old):
+                raise FileNotFoundError("became a link since it was found")
             if not 0 < before.n_bytes <= MAX_FILE_BYTES:
                 return _fail(store, before, retry.parser, _size_problem(before))
             if known and known.tail and not is_anew and not must_retry(known, is_named, retry):

@@ -21,6 +21,7 @@ from docqa.discover import (
     absolute,
     discover,
     is_below,
+    leads_elsewhere,
     stamp,
 )
 from docqa.records import FileStamp, Known
@@ -73,14 +74,18 @@ def make_plan(
         old = known.pop(found.path, None)
         _compare(plan, found, old, retry, renumbered)
     # What the walk did not bring: hidden names that were added by name, and what is gone.
+    roots = store.roots.paths()
     for path, old in known.items():
+        if leads_elsewhere(path, roots, old.stamp):
+            plan.absent.append(old)
+            continue
         try:
             _compare(plan, Found(stamp(path), False), old, retry, renumbered)
         except (FileNotFoundError, NotADirectoryError):
             plan.absent.append(old)
         except OSError as error:
             _keep(plan, path, f"cannot be read ({error.strerror or error})", old)
-    _sort_out_absent(plan, store.roots.paths(), renumbered)
+    _sort_out_absent(plan, roots, renumbered)
     kept = {old.document.path for group in plan.away.values() for old in group}
     gone = {old.document.path for old in plan.absent} | kept
     for path in plan.findings.missing if not options.are_hints else ():

@@ -11,6 +11,8 @@ The format: github.com/ggml-org/ggml/blob/master/docs/gguf.md (version 2 and 3, 
 
 from __future__ import annotations
 
+import os
+import stat
 import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -142,13 +144,22 @@ def read_header(path: Path) -> Header:
         ModelRefused: not GGUF, or broken in a way that the message names.
     """
     try:
-        with path.open("rb") as file:
-            n_bytes = path.stat().st_size
-            return _Reader(path, file, n_bytes).header()
+        with open(_opened(path), "rb") as file:
+            status = os.fstat(file.fileno())
+            if stat.S_ISDIR(status.st_mode):
+                raise IsADirectoryError
+            if not stat.S_ISREG(status.st_mode):
+                raise ModelRefused(f"{path}: is a pipe or a device; name a .gguf file")
+            return _Reader(path, file, status.st_size).header()
     except IsADirectoryError as error:
         raise ModelNotFound(f"{path}: is a folder; name a .gguf file in it") from error
     except OSError as error:
         raise ModelNotFound(f"{path}: cannot be read: {error.strerror}") from error
+
+
+def _opened(path: Path) -> int:
+    """Return a descriptor of the file; a named pipe must not hold us up until somebody writes."""
+    return os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
 
 
 class _Reader:
