@@ -181,6 +181,7 @@ class DocqaApp(App[int]):
         if not self.main.is_laid_out:
             return
         self.main.show_documents(message.documents)
+        self.conversation.keep_pins(frozenset(d.path for d in message.documents))
         if isinstance(self.screen, LibraryScreen):
             self.screen.show_documents(message.documents)
 
@@ -224,6 +225,7 @@ class DocqaApp(App[int]):
     @on(DocumentsRemoved)
     def _on_documents_removed(self, message: DocumentsRemoved) -> None:
         self.refresh_documents()
+        self.conversation.documents_removed()
         text = message.error or f"{message.n_removed} documents removed"
         self.notify_plain(text, is_error=message.error is not None)
 

@@ -105,6 +105,17 @@ class Conversation:
 
         self._in_thread(read, show)
 
+    def documents_removed(self) -> None:
+        """Show the open session without what it held of documents that are gone."""
+        if self.title is not None and not self._app.answering.is_running:
+            self.resume(self.title)
+
+    def keep_pins(self, paths: frozenset[str]) -> None:
+        """Pin only documents that are in the library, at `paths`."""
+        kept = tuple(pin for pin in self.pins if str(pin) in paths)
+        if kept != self.pins:
+            self._set_pins(kept)
+
     def toggle_pin(self, path: Path) -> None:
         """Pin a document in the open session, or not any more.
 

@@ -7,6 +7,7 @@ import json
 from tests.tui.test_ask import QUESTION
 from tests.tui.waiting import asked, until
 from tui.dialogs import ConfirmScreen, NameScreen
+from tui.library import LibraryAsked
 from tui.question import QuestionLine
 from tui.sessions import title_of
 from tui.sessions_panel import SessionsPanel
@@ -98,9 +99,10 @@ async def test_a_session_survives_the_app(filled):
 async def test_a_removed_document_is_gone_from_the_session(filled):
     async with filled.app().run_test(size=(160, 45)) as pilot:
         await asked(pilot, QUESTION)
-        filled.workspace.remove([filled.folder / "docs" / "manual.md"])
-        pilot.app.main.query_one(SessionsPanel).focus()
-        await pilot.press("enter")
+        manual = filled.folder / "docs" / "manual.md"
+        pilot.app.conversation.toggle_pin(manual)
+        pilot.app.post_message(LibraryAsked("remove", (manual,)))
+        await until(pilot, lambda: pilot.app.conversation.pins == ())
         await until(pilot, lambda: pilot.app.main.turns[0].answer.evidence == ())
         answer = pilot.app.main.turns[0].answer
         assert "38 Nm" not in answer.text and "removed" in answer.text
