@@ -136,7 +136,7 @@ async def test_closing_while_indexing_keeps_what_was_committed(stage):
     stage.workspace = stage.opened()
     documents = stage.workspace.documents()
     assert 2 <= len(documents) <= 12
-    assert all(d.state is State.INDEXED and d.n_chunks for d in documents)
+    assert all(d.state is State.INDEXED and d.n_chunks for d in documents), documents
     async with stage.app().run_test(size=(160, 45)) as pilot:
         await until(pilot, lambda: len(pilot.app.documents) == len(documents))
 
