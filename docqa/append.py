@@ -15,6 +15,7 @@ from docqa.intake import ChunkWriter, set_tail
 from docqa.migrations import LIVE
 from docqa.purge import delete_chunks, drop_orphans, purge, retire
 from docqa.records import FileStamp, Known, path_bytes
+from docqa.session_purge import renumber
 from docqa.store import Store
 from docqa.types import Chunk, DocumentInfo, LogTail, State
 
@@ -62,6 +63,7 @@ def append(
             (doc_id, tail.ordinal),
         )
         _fold_changes(connection, doc_id)
+        renumber(connection, doc_id)
     store.restamp(doc_id, stamp)
 
 

@@ -57,6 +57,11 @@ def outdate(connection: sqlite3.Connection, doc_id: int, successor: int) -> None
     _forget_kv(connection, doc_id)
 
 
+def renumber(connection: sqlite3.Connection, doc_id: int) -> None:
+    """Have the passages of a pinned log that has grown numbered anew: there are more of them."""
+    connection.execute("UPDATE session_pins SET first_marker = NULL WHERE doc_id = ?", (doc_id,))
+
+
 def _forget_kv(connection: sqlite3.Connection, doc_id: int) -> None:
     connection.execute(
         "DELETE FROM kv_files WHERE name IN (SELECT name FROM kv_documents WHERE doc_id = ?)",

@@ -275,6 +275,8 @@ class _AnswerShower:
         arguments, answer = self._arguments, self.answer
         if arguments.json:
             value = render.answer_json(answer)
+            if arguments.session:
+                value["session"] = arguments.session
             if arguments.explain:
                 value["candidates"] = [render.candidate_json(c) for c in self._candidates]
             if spool is not None:

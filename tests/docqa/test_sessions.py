@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sqlite3
 import stat
 import threading
@@ -250,6 +251,27 @@ def test_a_changed_file_is_read_anew_and_its_turns_leave_the_prompt(pumps):
     texts = "".join(s.text for s in prompt.segments)
     assert "38 Nm" not in texts and "history" not in prompt.layer_tokens
     assert [t.is_outdated for t in pumps.turns()] == [True, True, False]
+
+
+def test_a_pinned_log_that_grows_keeps_markers_apart(desk):
+    desk.context_length = 30_000
+    desk.restart()
+
+    def line(n):
+        return f"2026-03-01T10:{n // 60:02}:{n % 60:02}Z ERROR pump {n}: casing bolts loose\n"
+
+    log = desk.write("pump.log", "".join(map(line, range(120))))
+    desk.ask("Why are the casing bolts loose in pump 7?", pins=(log,))
+    desk.write("pump.md", PUMP)
+    own = desk.ask(SEAL).evidence
+    with log.open("a") as file:
+        file.write("".join(map(line, range(120, 400))))
+    list(desk.workspace.sync([log]))
+    _, prompt = desk.asked("Why are the casing bolts loose in pump 390?")
+    texts = "".join(s.text for s in prompt.segments if s.layer == "pinned")
+    assert "pump 390" in texts
+    headers = re.findall(r"^\[(\d+)\] ", "".join(s.text for s in prompt.segments), re.M)
+    assert len(headers) == len(set(headers)) > len(own)
 
 
 def test_what_is_pinned_must_be_there_and_must_fit(pumps, tmp_path):
