@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: install demo test lint slow soak gpu bench clean
+.PHONY: install demo test lint slow soak gpu gpu-bench bench clean
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -38,6 +38,10 @@ soak: $(STAMP)
 
 gpu: $(STAMP)
 	$(BIN)/python -m pytest -m gpu
+
+# All figures of the engine, on a GPU; `make gpu-bench BENCH=--dry` tries it on a CPU.
+gpu-bench: $(STAMP)
+	$(BIN)/python -m docqa.bench.engine --all $(BENCH)
 
 clean:
 	rm -rf .venv .demo .mypy_cache .ruff_cache .pytest_cache

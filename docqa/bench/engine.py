@@ -3,13 +3,18 @@
     python -m docqa.bench.engine                                   # default model, small sizes
     python -m docqa.bench.engine --model 8b.gguf --depths 0 32768 122880 --tokens 256
     python -m docqa.bench.engine --resume 100 --tokens 256         # restored = uninterrupted?
+    python -m docqa.bench.engine --lookup                          # guessing from the prompt
+    python -m docqa.bench.engine --all [--dry]                     # everything: make gpu-bench
 
-- path: tokens into the host process, text out of it, seen by the caller: prefill of `depth` tokens,
-  then `tokens` greedy ones. alone: the same batches through llama_decode in this process, no
-  sampling, no text (what llama-bench measures). ratio: path / alone, side by side.
+- path: tokens into the host process, text out of it, seen by the caller: at each `depth`, `tokens`
+  greedy ones, and a prefill of `prefill` tokens. alone: the same batches through llama_decode in
+  this process, no sampling, no text. ratio: path / alone, side by side, the median of `rounds`.
+  With `--llama-bench PROGRAM` the same over that program's own figures.
 - save, disk, ram: writing KV, restoring it from a file (verified whole; the page cache as it is,
-  or dropped first where the system lets us) and from RAM, beside the prefill that it saves.
+  or dropped first where the system lets us) and from RAM, beside `fill_s`, the prefill it saves.
 - resume: prompts whose greedy continuation after a restore equals the uninterrupted one.
+- lookup: an answer that copies from its prompt, with and without guessing: same text, speed-up.
+- all: everything above and the long-context benches, one process each; a table and JSON in `--out`.
 
 The last line is JSON. Text comes from a file (`--text`), else from this package's own sources.
 """
@@ -19,6 +24,8 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -44,9 +51,15 @@ KV_TYPES = ("f16", "q8_0", "q4_0")
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run what the command line asks for."""
     options = _parser().parse_args(arguments)
+    if options.all:
+        from docqa.bench.engine_all import run_all
+
+        sys.exit(run_all(options))
     model = read_model(resolve(options.model))
     found: dict[str, Any] = {"model": model.path.name}
-    if options.resume:
+    if options.lookup:
+        found["lookup"] = _lookup(options, model)
+    elif options.resume:
         found["resume"] = [
             _resumed(options, model, kv_type, stretched)
             for kv_type in options.kv_types
@@ -68,11 +81,18 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--text", type=Path, help="a long text file")
     parser.add_argument("--depths", type=int, nargs="+", default=[0, 512, 2048])
     parser.add_argument("--tokens", type=int, default=64, help="to generate")
+    parser.add_argument("--prefill", type=int, default=512, help="tokens to read at each depth")
+    parser.add_argument("--rounds", type=int, default=1, help="the median of them is taken")
+    parser.add_argument("--llama-bench", type=Path, help="the program, to compare with it too")
     parser.add_argument("--kv-types", nargs="+", default=["q8_0"], choices=KV_TYPES)
     parser.add_argument("--batch", type=int, default=512)
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--prompt", type=int, default=200, help="tokens of a prompt of --resume")
     parser.add_argument("--resume", type=int, default=0, metavar="PROMPTS")
+    parser.add_argument("--lookup", action="store_true", help="guessing from the prompt")
+    parser.add_argument("--all", action="store_true", help="everything, for a GPU")
+    parser.add_argument("--dry", action="store_true", help="--all at small sizes, for a CPU")
+    parser.add_argument("--out", type=Path, default=Path("engine-bench"), help="folder of --all")
     return parser
 
 
@@ -113,21 +133,34 @@ def _tokens(engine: HostEngine, options: argparse.Namespace, n: int) -> list[int
 def _speed(
     options: argparse.Namespace, model: ModelFile, kv_type: str, depth: int
 ) -> dict[str, float | str]:
-    n_prompt = max(depth, 1)
-    settings = _settings(options, model, kv_type, max(n_prompt + options.tokens + 8, 256))
-    with HostEngine(settings, model) as engine, tempfile.TemporaryDirectory() as folder:
-        prompt = _tokens(engine, options, n_prompt)
-        prefill_s, decode_s, n_said = _timed(engine, prompt, options.tokens)
-        row: dict[str, float | str] = {"kv": kv_type, "depth": depth, "prefill_s": prefill_s}
-        if depth >= 256:
-            row |= _restores(engine, settings, model, prompt, Path(folder) / "bench.kv")
-    alone_prefill_s, alone_decode_s = _alone(settings, prompt, n_said)
+    """Return a row: decode at `depth`, then a prefill of `--prefill` tokens there."""
+    n_filled = max(depth, 1)
+    room = n_filled + max(options.tokens, options.prefill) + 8
+    settings = _settings(options, model, kv_type, max(room, 256))
+    with HostEngine(msgspec.structs.replace(settings, kv_ram_bytes=0), model) as engine:
+        prompt = _tokens(engine, options, n_filled + options.prefill)
+        engine.wait_until_ready()
+        began = time.perf_counter()
+        list(engine.generate(prompt[:n_filled], max_tokens=0))
+        fill_s = time.perf_counter() - began
+        rounds = [_timed(engine, prompt, n_filled, options) for _ in range(options.rounds)]
+    prefill_s = statistics.median(r[0] for r in rounds)
+    decode_s = statistics.median(r[1] for r in rounds)
+    row: dict[str, float | str] = {"kv": kv_type, "depth": depth, "fill_s": fill_s}
+    alone_prefill_s, alone_decode_s = _alone(settings, prompt, n_filled, options)
     row |= {
-        "prefill_tokens_s": n_prompt / prefill_s,
-        "decode_tokens_s": n_said / decode_s,
+        "prefill_tokens_s": options.prefill / prefill_s,
+        "decode_tokens_s": 1 / decode_s,
         "prefill_ratio": alone_prefill_s / prefill_s,
         "decode_ratio": alone_decode_s / decode_s,
     }
+    if options.llama_bench:
+        row |= _llama_bench(options, kv_type, depth, options.prefill / prefill_s, 1 / decode_s)
+    if depth >= 256:
+        with HostEngine(settings, model) as engine, tempfile.TemporaryDirectory() as folder:
+            list(engine.generate(prompt[:n_filled], max_tokens=0))
+            path = Path(folder) / "bench.kv"
+            row |= _restores(engine, settings, model, prompt[:n_filled], path)
     print(
         "  ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in row.items()),
         flush=True,
@@ -135,38 +168,72 @@ def _speed(
     return row
 
 
-def _timed(engine: HostEngine, prompt: list[int], n: int) -> tuple[float, float, int]:
-    """Return (seconds to the first piece, seconds of the others, their number)."""
-    engine.wait_until_ready()
-    began = first = time.perf_counter()
-    n_pieces = 0
-    for event in engine.generate(prompt, max_tokens=n):
+def _timed(
+    engine: HostEngine, prompt: list[int], n_filled: int, options: argparse.Namespace
+) -> tuple[float, float]:
+    """Return (seconds to read what follows the filled part, seconds a token to write there)."""
+    times = []
+    for event in engine.generate(prompt[:n_filled], max_tokens=options.tokens):
         if isinstance(event, Piece):
-            n_pieces += 1
-            first = time.perf_counter() if n_pieces == 1 else first
-    return first - began, max(time.perf_counter() - first, 1e-9), max(n_pieces - 1, 1)
+            times.append(time.perf_counter())
+    list(engine.generate(prompt[:n_filled], max_tokens=0))  # what was written is forgotten
+    began = time.perf_counter()
+    list(engine.generate(prompt, max_tokens=0))
+    return time.perf_counter() - began, (times[-1] - times[0]) / max(len(times) - 1, 1)
 
 
-def _alone(settings: LoadSettings, prompt: list[int], n: int) -> tuple[float, float]:
-    """Return the seconds of the same decodes by llama.cpp in this process."""
+def _alone(
+    settings: LoadSettings, prompt: list[int], n_filled: int, options: argparse.Namespace
+) -> tuple[float, float]:
+    """Return the same two by llama.cpp in this process, with nothing of ours around it."""
     from models.llama_context import LlamaContext, LogTail
 
     context = LlamaContext(settings, LogTail())
-    context.decode(prompt[:1], 0, 0)  # a warm-up: the first decode maps the weights
-    context.logits()
-    context.remove(0, -1)
-    began = time.perf_counter()
-    for start in range(0, len(prompt), settings.n_batch):
-        chunk = prompt[start : start + settings.n_batch]
-        context.decode(chunk, start, 0, logits=start + len(chunk) == len(prompt))
-    context.logits()
-    prefilled = time.perf_counter()
-    for i in range(n):
-        context.decode([prompt[i % len(prompt)]], len(prompt) + i, 0)
+
+    def read(tokens: list[int], start: int) -> None:
+        for at in range(0, len(tokens), settings.n_batch):
+            chunk = tokens[at : at + settings.n_batch]
+            context.decode(chunk, start + at, 0, logits=at + len(chunk) == len(tokens))
         context.logits()
-    decoded = time.perf_counter()
+
+    read(prompt[:n_filled], 0)
+    found = []
+    for _ in range(options.rounds):
+        began = time.perf_counter()
+        for i in range(options.tokens - 1):
+            read([prompt[i % len(prompt)]], n_filled + i)
+        decoded = time.perf_counter()
+        context.remove(0, n_filled)
+        read_began = time.perf_counter()
+        read(prompt[n_filled:], n_filled)
+        prefill_s = time.perf_counter() - read_began
+        context.remove(0, n_filled)
+        found.append((prefill_s, (decoded - began) / max(options.tokens - 1, 1)))
     context.close()
-    return prefilled - began, max(decoded - prefilled, 1e-9)
+    return statistics.median(f[0] for f in found), statistics.median(f[1] for f in found)
+
+
+def _llama_bench(
+    options: argparse.Namespace,
+    kv_type: str,
+    depth: int,
+    prefill_tokens_s: float,
+    decode_tokens_s: float,
+) -> dict[str, float | str]:
+    """Return our speeds over those of the llama-bench program, with the same settings."""
+    numbers = {"-p": options.prefill, "-n": options.tokens, "-d": depth, "-fa": 1}
+    numbers |= {"-b": options.batch, "-ub": options.batch, "-r": options.rounds}
+    command = [str(options.llama_bench), "-m", str(resolve(options.model)), "-o", "json"]
+    command += ["-ctk", kv_type, "-ctv", kv_type]
+    command += [part for name, n in numbers.items() for part in (name, str(n))]
+    if options.threads:
+        command += ["-t", str(options.threads)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    speeds = {bool(run["n_gen"]): float(run["avg_ts"]) for run in json.loads(done.stdout)}
+    return {
+        "prefill_over_llama_bench": prefill_tokens_s / speeds[False],
+        "decode_over_llama_bench": decode_tokens_s / speeds[True],
+    }
 
 
 def _restores(
@@ -246,6 +313,36 @@ def _resumed(
 
 def _said(engine: HostEngine, prompt: list[int], n: int) -> list[int]:
     return [e.token for e in engine.generate(prompt, max_tokens=n) if isinstance(e, Piece)]
+
+
+# -- guessing from the prompt ----------------------------------------------------------------------
+
+COPIED = "Copy the following text word by word, and write nothing else:"
+
+
+def _lookup(options: argparse.Namespace, model: ModelFile) -> dict[str, Any]:
+    """Return the speed of an answer that copies, with guesses and without; median of rounds."""
+    row: dict[str, Any] = {}
+    said: dict[str, list[int]] = {}
+    for name in ("plain", "guessing"):
+        settings = _settings(options, model, options.kv_types[0], 2048)
+        settings = msgspec.structs.replace(settings, guesses=name == "guessing")
+        with HostEngine(settings, model) as engine:
+            source = Path(__file__).with_name("__init__.py").read_text("utf-8") + (__doc__ or "")
+            asked = Segment(f"{COPIED}\n\n{source}", False, "question")
+            prompt = [t for ids in engine.tokenize(engine.chat([("user", [asked])])) for t in ids]
+            times = []
+            for _ in range(max(options.rounds, 1)):
+                *pieces, stop = engine.generate(prompt, max_tokens=options.tokens)
+                assert isinstance(stop, Stop)
+                said[name] = [p.token for p in pieces if isinstance(p, Piece) and p.token >= 0]
+                times.append(stop.decode_s / max(stop.n_generated, 1))
+                row["n_guessed"], row["n_accepted"] = stop.n_guessed, stop.n_accepted
+            row[f"{name}_tokens_s"] = 1 / statistics.median(times)
+    row["speed_up"] = row["guessing_tokens_s"] / row["plain_tokens_s"]
+    row["is_equal"] = said["plain"] == said["guessing"]
+    print(row, flush=True)
+    return row
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import random
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -109,7 +110,7 @@ def _prompt(
     the needle is computed once.
     """
     n_chars = int(6 * length)
-    while True:
+    while n_chars > 0:
         hay = text[:n_chars]
         at = hay.rfind("\n", 0, int(depth * len(hay)) + 1) + 1 if depth else 0
         needle = f"The code of the {place} is {code}.\n"
@@ -123,6 +124,7 @@ def _prompt(
         if len(tokens) <= length - ROOM:
             return tokens
         n_chars = min(int(n_chars * (length - ROOM) / len(tokens)), n_chars - 64)
+    sys.exit(f"{length} tokens have no room for a question and a text around it")
 
 
 def _said(engine: HostEngine, tokens: list[int]) -> str:

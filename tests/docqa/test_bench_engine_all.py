@@ -1,0 +1,114 @@
+"""`make gpu-bench`: its parts accept what they are given, and what failed is not left out."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from docqa.bench import engine, engine_all, long_context, needle
+from docqa.bench.engine_all import DRY, FULL, Job, Sizes, jobs, table_lines
+from docqa.bench.line_plot import line_plot
+from docqa.bench.shaped_model import SHAPES, write_shaped
+from docqa.cli.parser import build_parser
+from models.memory import kv_bytes_per_token
+from models.model_file import read_model
+
+PARSERS = {
+    "docqa": build_parser,
+    "docqa.bench.engine": engine._parser,
+    "docqa.bench.long_context": long_context._parser,
+    "docqa.bench.needle": needle._parser,
+}
+
+
+@pytest.mark.parametrize("sizes", [FULL, DRY])
+def test_every_part_accepts_its_arguments(sizes: Sizes, tmp_path: Path) -> None:
+    options = engine._parser().parse_args(["--all", "--llama-bench", "bench", "--threads", "1"])
+    found = list(jobs(options, sizes, tmp_path / "m.gguf", tmp_path / "t.txt", tmp_path))
+    names = ["plan", "lookup", "speed q8_0", "speed f16", "resume", "rope", "needle", "sinks"]
+    assert [job.name for job in found] == names
+    for job in found:
+        PARSERS[job.module]().parse_args([*job.arguments])
+    assert {job.name.split()[0] for job in found} == set(engine_all._ROWS)
+    speed = engine._parser().parse_args([*found[2].arguments])
+    assert (tuple(speed.depths), speed.kv_types) == (sizes.depths, ["q8_0"])
+    resume = engine._parser().parse_args([*found[4].arguments])
+    assert (resume.resume, resume.tokens) == (sizes.prompts, sizes.resumed_tokens)
+
+
+def test_the_sizes_are_those_that_are_promised() -> None:
+    assert (FULL.shape, FULL.depths, FULL.context) == ("8b", (0, 32_768, 122_880), 32_768)
+    assert (FULL.prompts, FULL.resumed_tokens, FULL.streamed) == (100, 256, 100_000)
+    assert FULL.needles == (4096, 8192, 16_384, 32_768)
+
+
+def test_the_table_names_what_failed() -> None:
+    row = {"kv": "q8_0", "depth": 32768, "fill_s": 4.0, "prefill_tokens_s": 6000.0}
+    row |= {"decode_tokens_s": 130.0, "prefill_ratio": 0.99, "decode_ratio": 0.98}
+    row |= {"kv_mib": 2448.0, "cold_disk_s": 0.9, "warm_disk_s": 0.3, "ram_s": 0.1}
+    resume = {"kv": "q4_0", "yarn": True, "n_equal": 99, "of": 100, "tokens": 256}
+    rope = {"trained": 8, "context": 16, "perplexity": {"none": [20.0, 40.0], "yarn": [21.0, 22.0]}}
+    found = list(
+        table_lines(
+            {
+                "speed q8_0": {"speed": [row]},
+                "resume": {"resume": [resume]},
+                "rope": rope,
+                "sinks": None,
+            }
+        )
+    )
+    assert "6,000 tokens/s, 0.990 of alone" in found[2]
+    assert "disk 0.90 s cold, 0.30 s warm, RAM 0.10 s; prefill 4.00 s" in found[4]
+    assert "q4_0, YaRN" in found[5]
+    assert "99 of 100" in found[5]
+    assert "20.0 within the trained length, 40.0 beyond" in found[6]
+    assert found[-1] == "| sinks: failed | see its output |"
+
+
+def test_a_part_that_fails_costs_only_its_own_figures(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = tmp_path / "part.py"
+    script.write_text(
+        "import sys\nprint('noise'); print(sys.argv[1])\nsys.exit(int(sys.argv[2]))\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    assert engine_all._run(Job("one", "part", ('{"a": 1}', "0")), tmp_path) == {"a": 1}
+    assert engine_all._run(Job("no json", "part", ("Traceback", "1")), tmp_path) is None
+    assert b"noise" in (tmp_path / "no-json.log").read_bytes()
+    assert sys.executable
+
+
+def test_a_shaped_model_is_what_it_says(tmp_path: Path) -> None:
+    model = read_model(write_shaped(tmp_path / "tiny.gguf", SHAPES["tiny"], 4096))
+    assert (model.n_layers, model.n_embd, model.context_length) == (2, 256, 4096)
+    assert kv_bytes_per_token(model, "f16", "f16") == 2 * 2 * 2 * 64 * 2
+    assert model.quantisation == "Q4_K_M"
+
+
+def test_a_plot_shows_every_line_and_leaves_out_what_is_no_number() -> None:
+    lines = {"a": [10.0, 100.0, float("nan")], "b<": [20.0, 20.0, 0.0]}
+    svg = line_plot([0, 50, 100], lines, title="t", x_label="x", y_label="y", mark=50)
+    assert svg.count("<polyline") == 2
+    assert "nan" not in svg
+    assert "b&lt;" in svg
+    first = svg.split('points="')[1].split('"')[0].split()
+    (_, low), (_, high) = (tuple(map(float, point.split(","))) for point in first)
+    assert high < low  # larger is higher up
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_everything_runs_dry(tmp_path: Path) -> None:
+    options = engine._parser().parse_args(
+        ["--all", "--dry", "--threads", "1", "--out", str(tmp_path)]
+    )
+    assert engine_all.run_all(options) == 0
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert all(results.values())
+    assert (tmp_path / "rope.svg").exists()
