@@ -42,6 +42,7 @@ class Embedding:
         self._guard = threading.Lock()  # a wake between "nothing left" and "idle" must not be lost
         self._thread: threading.Thread | None = None
         self._error: Exception | None = None
+        self._done_up_to = 0  # the id of a passage: it and all before had their vectors
         self.n_done = 0
 
     def __enter__(self) -> Embedding:
@@ -105,11 +106,12 @@ class Embedding:
         try:
             with self._turn.held(3600.0, self._stop.is_set):
                 until = time.monotonic() + TURN_S
-                cursor = (-1, 0)
+                cursor, last = (-1, 0), self._store.vectors.last_passage()
                 while time.monotonic() < until:
                     n_window = max(WINDOW_PASSAGES, 4 * self._batch)
-                    window, cursor = self._store.vectors.pending(n_window, cursor)
+                    window, cursor = self._store.vectors.pending(n_window, cursor, self._done_up_to)
                     if not window:
+                        self._done_up_to = last
                         return False
                     if not self._embed(window, embedder, until):
                         return not self._stop.is_set()

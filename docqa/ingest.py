@@ -19,7 +19,15 @@ from typing import Protocol
 from docqa.discover import EVERY_KIND, Found, WalkOptions, leads_elsewhere
 from docqa.embedding import Embedding
 from docqa.errors import FileError, Interrupted, LibraryBusy, UnsupportedFile
-from docqa.events import EmbedProgress, FileDone, FileStarted, Scanned, SyncDone, SyncEvent
+from docqa.events import (
+    EmbedProgress,
+    FileDone,
+    FileProgress,
+    FileStarted,
+    Scanned,
+    SyncDone,
+    SyncEvent,
+)
 from docqa.growth import follow_renames
 from docqa.parse import kind_of, suffix_of
 from docqa.reading import Reader, read_file, report_of, unchanged
@@ -28,7 +36,7 @@ from docqa.store import Store
 from docqa.sweep import Plan, Retry, make_plan
 from docqa.types import FileReport, State
 
-PARSER_VERSION = "1"  # raise it when parsing or chunking changes: files are read again
+PARSER_VERSION = "2"  # raise it when parsing or chunking changes: files are read again
 LOCK_TIMEOUT_S = 1_800.0  # another process is parsing one document: minutes at the very most
 REMOVE_BATCH = 200
 WAIT_S = 0.2
@@ -157,7 +165,7 @@ def _sync_file(
     """Read one file under the write lock, which other processes get in between."""
     yield FileStarted(found.path, found.stamp.n_bytes)
     with _write_lock(parts):
-        report = yield from read_file(
+        reading = read_file(
             parts.store,
             parts.reader,
             found.path,
@@ -166,11 +174,30 @@ def _sync_file(
             parts.cancel,
             whole_lines=settling is not None and not settling.is_at_rest(found.path),
         )
+        report = yield from _embedding_beside(parts, reading)
     if report.state is not State.UNCHANGED:
         parts.words.follow(is_last=False)
         if parts.embedding is not None:
             parts.embedding.wake()
     return report
+
+
+def _embedding_beside(
+    parts: Ingest, reading: Generator[SyncEvent, None, FileReport]
+) -> Generator[SyncEvent, None, FileReport]:
+    """Pass on the events of reading a file; what it staged so far is embedded meanwhile."""
+    try:
+        while True:
+            try:
+                event = next(reading)
+            except StopIteration as end:
+                report: FileReport = end.value
+                return report
+            if parts.embedding is not None and isinstance(event, FileProgress):
+                parts.embedding.wake()
+            yield event
+    finally:
+        reading.close()
 
 
 @contextmanager

@@ -1,8 +1,9 @@
 """One document on its way into the store: chunks stream in, and all of it appears at once.
 
 A short document is written and published in one transaction. A long one (a 2 GB log has half a
-million chunks) is staged in many short ones, so that memory and the write-ahead log stay small and
-others can write in between; staged rows are seen by nobody. Publishing is one small transaction
+million chunks) is staged in many short ones, so that memory and the write-ahead log stay small,
+others can write in between, and the embedder has something to do; staged rows are seen by nobody
+else. Publishing is one small transaction
 either way: the new content becomes live, the old one dies, the change log tells the indexes.
 Without `publish` nothing of it remains.
 """
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import time
 from collections.abc import Sequence
 
 from docqa.migrations import LIVE, STAGED
@@ -32,6 +34,8 @@ from docqa.types import Chunk, DocumentInfo, Kind, LogTail, PageInfo, State
 
 STAGE_CHUNKS = 1_000
 STAGE_CHARS = 4_000_000
+STAGE_S = 1.0  # after which a few are staged too: a PDF may take minutes
+STAGE_FEW = 64
 CACHED_PASSAGES = 50_000  # hash → id of the passages of this document; log templates repeat
 
 _DOCUMENT = (
@@ -108,6 +112,7 @@ class Intake:
         self._chunks: list[Chunk] = []
         self._pages: list[PageInfo] = []
         self._n_chars = 0
+        self._staged_at = time.monotonic()
         self._doc_id: int | None = None  # once something is staged
         self._is_published = False
         self.n_chunks = 0
@@ -124,7 +129,9 @@ class Intake:
         self._chunks.append(chunk)
         self.n_chunks += 1
         self._n_chars += len(chunk.text)
-        if len(self._chunks) >= STAGE_CHUNKS or self._n_chars >= STAGE_CHARS:
+        is_much = len(self._chunks) >= STAGE_CHUNKS or self._n_chars >= STAGE_CHARS
+        is_late = len(self._chunks) >= STAGE_FEW and time.monotonic() - self._staged_at >= STAGE_S
+        if is_much or is_late:
             with self._store.db.write() as connection:
                 self._write(connection)
 
@@ -193,6 +200,7 @@ class Intake:
         self._chunks.clear()
         self._pages.clear()
         self._n_chars = 0
+        self._staged_at = time.monotonic()
 
 
 def record_failure(

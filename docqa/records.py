@@ -93,11 +93,13 @@ class Codec:
     """
 
     def __init__(self) -> None:
-        self._compressor = zstandard.ZstdCompressor(level=1)
+        self._compressor: zstandard.ZstdCompressor | None = None  # readers need none
         self._decompressor = zstandard.ZstdDecompressor()
 
     def pack(self, text: str) -> bytes:
         """Return `text` compressed. Lone surrogates survive."""
+        if self._compressor is None:
+            self._compressor = zstandard.ZstdCompressor(level=1)
         return self._compressor.compress(text.encode("utf-8", "surrogatepass"))
 
     def unpack(self, blob: bytes) -> str:

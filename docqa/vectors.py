@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     Ids = npt.NDArray[np.int64]  # (N,)
 
+NEW_ROWS = 20_000  # of the passages, so many may be new for them to be looked at by themselves
 END_ROWS = 64  # of a passage with many chunks, so many are looked at from either end
 STALE_ROWS = 5_000  # vectors of a former embedder deleted in one transaction
 
@@ -110,22 +111,25 @@ class VectorTable:
         )
         return dict(rows.fetchall())
 
+    def last_passage(self) -> int:
+        """Return the greatest id of a passage so far; later ones get greater ids."""
+        return self._sequence("passages")
+
     def pending(
-        self, limit: int, after: tuple[int, int] = (-1, 0)
+        self, limit: int, after: tuple[int, int] = (-1, 0), above: int = 0
     ) -> tuple[list[PendingPassage], tuple[int, int]]:
         """Return at most `limit` passages without a vector, the most useful first, and a cursor.
 
         Text of documents comes before log templates, trouble before routine. Pass the cursor on as
         `after` to go on from there; an empty list: begin again with (-1, 0), or all is done.
+        `above`: passages up to this id are known to have vectors; that spares looking at them.
         """
         codec = Codec()
+        is_few = above > 0 and self.last_passage() - above <= NEW_ROWS
         with self._db.read() as connection:
             rows = connection.execute(
-                "SELECT p.passage_id, p.text, p.priority FROM passages p "
-                "WHERE (p.priority, p.passage_id) > (?, ?) AND NOT EXISTS (SELECT 1 FROM vectors v "
-                "WHERE v.embedder_id = ? AND v.passage_id = p.passage_id) "
-                "ORDER BY p.priority, p.passage_id LIMIT ?",
-                (*after, _embedder_id(connection), limit),
+                _PENDING_FEW if is_few else _PENDING,
+                (above, *after, _embedder_id(connection), limit),
             ).fetchall()
         cursor = (rows[-1][2], rows[-1][0]) if rows else after
         return [PendingPassage(row[0], codec.unpack(row[1])) for row in rows], cursor
@@ -231,6 +235,15 @@ class VectorTable:
         return int(row[0]) if row else 0
 
 
+_PENDING = (
+    "SELECT p.passage_id, p.text, p.priority FROM passages p WHERE p.passage_id > ? "
+    "AND (p.priority, p.passage_id) > (?, ?) AND NOT EXISTS (SELECT 1 FROM vectors v "
+    "WHERE v.embedder_id = ? AND v.passage_id = p.passage_id) "
+    "ORDER BY p.priority, p.passage_id LIMIT ?"
+)
+# By id and sorted, instead of along the index past all that is done.
+_PENDING_FEW = _PENDING.replace("passages p WHERE", "passages p NOT INDEXED WHERE")
+_PENDING = _PENDING.replace("p.passage_id > ? AND", "+p.passage_id > ? AND")
 _CURRENT_EMBEDDER = (
     "SELECT e.embedder_id, e.name, e.dim FROM settings s JOIN embedders e ON e.name = s.value "
     "WHERE s.key = 'embedder'"

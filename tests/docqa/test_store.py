@@ -452,3 +452,35 @@ def test_a_closed_store_says_so(tmp_path):
     with pytest.raises(LibraryError, match="closed"):
         store.documents()
     assert Store(store.paths).documents() == []
+
+
+# The embedder's queue
+
+
+def test_passages_known_to_have_vectors_are_not_looked_at(store, monkeypatch):
+    put(store, "/a.log", log_chunks(10))
+    store.vectors.use_embedder("e", 4)
+    first = [p.passage_id for p in store.vectors.pending(99)[0]]
+    top = store.vectors.last_passage()
+    assert top == max(first)
+    put(store, "/b.log", log_chunks(10, "other"), content=b"b")
+    new = {p.passage_id for p in store.vectors.pending(99)[0]} - set(first)
+    for n_new in (20_000, 0):  # by id, and along the index
+        monkeypatch.setattr("docqa.vectors.NEW_ROWS", n_new)
+        one, cursor = store.vectors.pending(2, above=top)
+        rest, _ = store.vectors.pending(99, cursor, above=top)
+        assert [p.passage_id for p in one + rest] == [
+            p.passage_id for p in store.vectors.pending(99)[0] if p.passage_id in new
+        ]
+        assert len(one) == 2 and len(new) == 9
+
+
+def test_a_slow_document_is_staged_as_it_comes(store, monkeypatch):
+    monkeypatch.setattr("docqa.intake.STAGE_S", 0.0)
+    monkeypatch.setattr("docqa.intake.STAGE_FEW", 4)
+    with store.lock.held(5), Intake(store, stamp_at("/slow.log"), "1") as intake:
+        for chunk in log_chunks(9):
+            intake.add(chunk)
+        assert store.documents() == [] and store.vectors.n_pending() == 7
+        intake.publish(DocumentInfo(Kind.LOG, "slow"), State.INDEXED)
+    assert [d.n_chunks for d in store.documents()] == [9]
