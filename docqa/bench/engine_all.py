@@ -89,7 +89,8 @@ def jobs(
     """Yield the measurements, the quickest first."""
     threads = ("--threads", str(options.threads)) if options.threads else ()
     common = ("--model", str(shaped), "--text", str(text), *threads)
-    small = ("--model", str(shaped) if options.dry else options.model, "--text", str(text))
+    small: tuple[str, ...] = ("--model", str(shaped) if options.dry else options.model)
+    small += ("--text", str(text))
     small += threads
     plan = ("plan", str(shaped), "--measure", "--json", "--context", str(sizes.depths[-1] + 512))
     yield Job("plan", "docqa", plan)
