@@ -19,7 +19,16 @@ from pathlib import Path
 from docqa.chunk_parts import JOINT, Draft, Part, Source
 from docqa.errors import FileError
 from docqa.sentences import character_ends, clause_ends, line_ends, sentence_ends, word_ends
-from docqa.types import Block, BlockKind, Chunk, ChunkItem, PageInfo, ParseItem
+from docqa.types import (
+    Block,
+    BlockKind,
+    Chunk,
+    ChunkItem,
+    DocumentTitle,
+    PageInfo,
+    ParseItem,
+)
+from docqa.wording import content_words
 
 CountTokens = Callable[[Sequence[str]], list[int]]
 
@@ -36,7 +45,7 @@ class ChunkOptions:
     """What the chunker is told; travels to the parse worker as msgpack.
 
     Attributes:
-        title: the document's, put before every chunk's `embed_text`.
+        title: the file's name, put before every chunk's `embed_text`, after a DocumentTitle.
         tokenizer: path of the embedder's tokenizer.json.
         max_tokens: the most tokens of an `embed_text`, special tokens not counted.
     """
@@ -79,6 +88,8 @@ def chunk_blocks(
             waiting, n_chars = [], 0
             if isinstance(item, PageInfo):
                 yield item
+            elif isinstance(item, DocumentTitle):
+                chunker.entitle(item.text)
             elif not isinstance(item, Block):
                 yield from chunker.end()
                 yield item
@@ -122,6 +133,17 @@ class _Chunker:
         self._budgets: dict[tuple[str, ...], int] = {}
         self._prefixes: dict[tuple[str, ...], str] = {}
         self._made: list[tuple[Draft, str]] = []
+
+    def entitle(self, title: str) -> None:
+        """Put `title` before the chunks from here on, and the file's name where it says more."""
+        whole = " ".join(title.split())
+        if not whole:
+            return
+        name = self._title
+        self._title = self._shortened(whole, self._limit // 6)
+        if not set(content_words(name)) <= set(content_words(whole)):
+            self._title += f" ({self._shortened(name, self._limit // 8)})"
+        self._prefixes.clear()
 
     def add(self, blocks: Sequence[Block]) -> Iterator[Chunk]:
         """Yield the chunks that `blocks` complete."""

@@ -140,7 +140,14 @@ class Block:
     level: str | None = None  # of a log record: TRACE DEBUG INFO WARN ERROR FATAL
 
 
-ParseItem = Block | PageInfo | DocumentInfo
+@dataclass(frozen=True, slots=True)
+class DocumentTitle:
+    """A document's title, yielded before its first block by parsers that know it by then."""
+
+    text: str
+
+
+ParseItem = Block | PageInfo | DocumentTitle | DocumentInfo
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,7 @@ from docqa.parse.pdf_words import Vocabulary
 from docqa.protocols import ParseOptions
 from docqa.types import (
     DocumentInfo,
+    DocumentTitle,
     Kind,
     PageInfo,
     PageState,
@@ -32,6 +33,7 @@ from docqa.types import (
 )
 
 MAX_DOCUMENT_CHARS = 200_000_000
+TITLE_RATIO = 1.15  # of a title's letters to those of the body
 _AHEAD = 6  # pages
 _MIN_CHARS = 20  # less text than this on a page with a picture: a scan with a stamp
 _MAX_WARNINGS = 5
@@ -114,6 +116,7 @@ class _Reader:
         self._outline = _outline(document)
         self._label_rules = _label_rules(document)
         self._title = ""
+        self._is_title_large = False
         self._n_chars = 0
         self._stamps: dict[str, int] = {}
         self._joiner = Joiner(self._vocabulary)
@@ -126,6 +129,7 @@ class _Reader:
         ahead: deque[_Read] = deque()
         n_read = n_failed = 0
         error = ""
+        is_titled = False
         for number in range(1, self._n_pages + 1):
             while n_read < min(self._n_pages, number + _AHEAD):
                 n_read += 1
@@ -137,7 +141,11 @@ class _Reader:
             if read.text is None:
                 n_failed += 1
                 error = read.error or ""
-            yield from self._page(read)
+            page = list(self._page(read))
+            if not is_titled:  # the first page is read: its largest line may be the title
+                is_titled = True
+                yield from self._title_ahead()
+            yield from page
         yield from self._joiner.close()
         if n_failed == self._n_pages:
             raise UnreadableFile(self._path, f"none of its pages can be read: {error}")
@@ -170,7 +178,8 @@ class _Reader:
         if page.is_cut:
             self._warnings.append(f"page {page.number} holds too much text; its end was left out")
         if read.number == 1:
-            self._title = _largest(lines)
+            self._title, size = _largest(lines)
+            self._is_title_large = size >= TITLE_RATIO * self._styles.body
         self._drop_stamps(page)
         paragraphs = layout(
             page, lines, self._styles, self._outline.get(read.number, {}), self._vocabulary
@@ -220,8 +229,16 @@ class _Reader:
                 page.sideways.remove(line)
 
     def _title_of_document(self) -> str:
-        title = _sensible((self._document.metadata or {}).get("title") or "", self._path)
-        return title or self._title or self._path.stem
+        return self._stated_title() or self._title or self._path.stem
+
+    def _stated_title(self) -> str:
+        return _sensible((self._document.metadata or {}).get("title") or "", self._path)
+
+    def _title_ahead(self) -> Iterator[DocumentTitle]:
+        """Yield the title for every chunk: the first line of plain text would mislead there."""
+        title = self._stated_title() or (self._title if self._is_title_large else "")
+        if title:
+            yield DocumentTitle(title)
 
     def _collect_warnings(self) -> None:
         """Keep what MuPDF had to repair: the user should know that text may be missing."""
@@ -300,11 +317,11 @@ def _picture_share(page: pymupdf.Page) -> float:
     return min(1.0, max(shares, default=0.0))
 
 
-def _largest(lines: list) -> str:  # type: ignore[type-arg]
-    """Return the text in the largest letters, of several lines at most three."""
+def _largest(lines: list) -> tuple[str, float]:  # type: ignore[type-arg]
+    """Return the text in the largest letters, of several lines at most three, and their size."""
     worded = [line for line in lines if sum(map(str.isalpha, line.text)) >= 3]
     if not worded:
-        return ""
+        return "", 0.0
     size = max(line.size for line in worded)
     n_large = sum(abs(line.size - size) < 0.6 for line in worded)
     if n_large > max(4, 0.4 * len(worded)):  # all text is of one size
@@ -316,7 +333,7 @@ def _largest(lines: list) -> str:  # type: ignore[type-arg]
         elif title:
             break
     text = " ".join(" ".join(title[:3]).split())
-    return text if 3 <= len(text) <= 200 else text[:200].rsplit(" ", 1)[0]
+    return text if 3 <= len(text) <= 200 else text[:200].rsplit(" ", 1)[0], size
 
 
 def _sensible(title: str, path: Path) -> str:

@@ -10,7 +10,7 @@ import signal
 import struct
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,7 +31,15 @@ from docqa.parse.wire import (
     Request,
 )
 from docqa.seccomp import deny_all_but_reading
-from docqa.types import Block, Chunk, ChunkItem, DocumentInfo, Kind, ParseItem
+from docqa.types import (
+    Block,
+    Chunk,
+    ChunkItem,
+    DocumentInfo,
+    DocumentTitle,
+    Kind,
+    ParseItem,
+)
 
 if TYPE_CHECKING:
     from docqa.chunk import CountTokens
@@ -80,7 +88,7 @@ def _items(request: Request) -> Iterator[ParseItem | ChunkItem]:
 
     path = Path(os.fsdecode(request.path))
     if not request.chunking:
-        return parse(path, request.options)
+        return _untitled(parse(path, request.options))
     if request.tail is not None or kind_of(path) is Kind.LOG:
         from docqa.chunk_log import chunk_log_records
 
@@ -90,6 +98,11 @@ def _items(request: Request) -> Iterator[ParseItem | ChunkItem]:
     chunking = msgspec.msgpack.decode(request.chunking, type=ChunkOptions)
     counter = _counter(chunking.tokenizer)
     return chunk_blocks(parse(path, request.options), chunking, count_tokens=counter)
+
+
+def _untitled(items: Iterable[ParseItem]) -> Iterator[ParseItem]:
+    """Leave out the title ahead: it is for the chunker, and the DocumentInfo has it too."""
+    return (item for item in items if not isinstance(item, DocumentTitle))
 
 
 @functools.lru_cache(maxsize=1)

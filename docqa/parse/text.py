@@ -18,7 +18,7 @@ from pathlib import Path
 from docqa.errors import UnreadableFile
 from docqa.parse import sniff
 from docqa.protocols import ParseOptions
-from docqa.types import Block, BlockKind, DocumentInfo, Kind, Locator, ParseItem
+from docqa.types import Block, BlockKind, DocumentInfo, DocumentTitle, Kind, Locator, ParseItem
 
 MAX_LINE_CHARS = 65_536  # a longer line is cut in pieces that carry the same number
 MAX_BLOCK_CHARS = 8_192
@@ -113,6 +113,8 @@ def parse_text(path: Path, options: ParseOptions) -> Iterator[ParseItem]:
     n_blocks = 0
     try:
         for block in blocks:
+            if not n_blocks and source.title:
+                yield DocumentTitle(source.title)
             n_blocks += 1
             yield block
     except sniff.READ_ERRORS as error:  # a gzip stream that ends early, a disk that fails

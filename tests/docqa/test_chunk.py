@@ -15,6 +15,7 @@ from docqa.types import (
     BlockKind,
     Chunk,
     DocumentInfo,
+    DocumentTitle,
     Kind,
     Locator,
     PageInfo,
@@ -228,6 +229,16 @@ def test_pages_pass_through_and_a_chunk_may_cross_a_page():
     assert chunk.span.locator == Locator("page", 1, 2)
     assert chunk.locate(text.index("ends"), 7).first == 1
     assert chunk.locate(text.index("next"), len(text)) == Locator("page", 2, 2)
+
+
+def test_a_title_that_comes_first_stands_before_every_chunk_with_the_name_of_the_file():
+    items = [DocumentTitle("Pump manual"), block("Some text.", page=1)]
+    (found,) = chunk_blocks(items, ChunkOptions("TWX_40_v2"), count_tokens=COUNT)
+    assert found.embed_text == "Pump manual (TWX_40_v2)\nSome text."
+    (same,) = chunk_blocks(items, ChunkOptions("manual"), count_tokens=COUNT)
+    assert same.embed_text == "Pump manual\nSome text."
+    (bare,) = chunk_blocks([DocumentTitle(" "), items[1]], ChunkOptions("n"), count_tokens=COUNT)
+    assert bare.embed_text == "n\nSome text."
 
 
 def test_lines_are_counted_over_merged_blocks():

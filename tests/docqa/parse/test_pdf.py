@@ -17,7 +17,7 @@ from docqa.errors import PasswordNeeded, UnreadableFile
 from docqa.parse.pdf import parse_pdf
 from docqa.parse.pdf_ocr import find_tessdata
 from docqa.protocols import ParseOptions
-from docqa.types import Block, BlockKind, DocumentInfo, PageInfo, PageState
+from docqa.types import Block, BlockKind, DocumentInfo, DocumentTitle, PageInfo, PageState
 
 WIDTH, HEIGHT = A4
 OPTIONS = ParseOptions(ocr="never")
@@ -514,6 +514,14 @@ def test_title(tmp_path, metadata, expected):
     document.set_metadata({"title": metadata})
     document.save(path)
     assert read(path)[2].title == expected
+    assert next(iter(parse_pdf(path, OPTIONS))) == DocumentTitle(expected)
+
+
+def test_the_first_line_of_plain_text_is_not_put_before_every_chunk(tmp_path):
+    sheet = Sheet(tmp_path / "plain.pdf")
+    sheet.lines(72, 60, wrapped([*LOREM, "end."], 440))
+    items = list(parse_pdf(sheet.save(), OPTIONS))
+    assert items[-1].title and not any(isinstance(i, DocumentTitle) for i in items)
 
 
 WORDS = st.lists(st.integers(min_value=4, max_value=220), min_size=1, max_size=14)
