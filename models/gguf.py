@@ -31,6 +31,7 @@ MAX_STRING_BYTES = 1 << 24
 MAX_ENTRIES = 1 << 16  # of the metadata, and tensors
 MAX_ARRAY = 1 << 24
 MAX_KEY_BYTES = 1 << 10
+MAX_SHOWN_CHARS = 80
 MAX_TENSOR_NAME = 63  # GGML_MAX_NAME, with its terminating zero
 READ_BYTES = 1 << 22
 
@@ -157,6 +158,11 @@ def read_header(path: Path) -> Header:
         raise ModelNotFound(f"{path}: cannot be read: {error.strerror}") from error
 
 
+def _shown(name: str) -> str:
+    """Return a name out of the file for a message: it may be of any length and any bytes."""
+    return repr(name if len(name) <= MAX_SHOWN_CHARS else name[:MAX_SHOWN_CHARS] + "…")
+
+
 def _opened(path: Path) -> int:
     """Return a descriptor of the file; a named pipe must not hold us up until somebody writes."""
     return os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
@@ -230,7 +236,7 @@ class _Reader:
         for _ in range(n_entries):
             key = self.string(MAX_KEY_BYTES).decode("utf-8", "replace")
             if not key or key in found:
-                raise self.refused(f"metadata key {key!r} is empty or there twice")
+                raise self.refused(f"metadata key {_shown(key)} is empty or there twice")
             found[key] = self.value(key)
         return found
 
@@ -241,7 +247,7 @@ class _Reader:
         if kind == _ARRAY:
             return self.array(key)
         if kind not in _SCALARS:
-            raise self.refused(f"metadata {key!r} has the unknown type {kind}")
+            raise self.refused(f"metadata {_shown(key)} has the unknown type {kind}")
         value: int | float | bool = self.numbers(_SCALARS[kind], 1, key)[0].item()
         return value
 
@@ -249,18 +255,18 @@ class _Reader:
         raw = self.take(n * np.dtype(dtype).itemsize)
         if dtype == "|b1":
             if raw.strip(b"\0\1"):
-                raise self.refused(f"metadata {key!r}: a truth value that is neither 0 nor 1")
+                raise self.refused(f"metadata {_shown(key)}: a truth value that is neither 0 nor 1")
             return np.frombuffer(raw, np.uint8).astype(bool)
         return np.frombuffer(raw, dtype)
 
     def array(self, key: str) -> Value:
         kind, n = self.u32(), self.u64()
         if n > MAX_ARRAY:
-            raise self.refused(f"metadata {key!r}: an array of {n} elements")
+            raise self.refused(f"metadata {_shown(key)}: an array of {n} elements")
         if kind == _STRING:
             return self.string_array(n)
         if kind not in _SCALARS:
-            raise self.refused(f"metadata {key!r}: an array of the unknown type {kind}")
+            raise self.refused(f"metadata {_shown(key)}: an array of the unknown type {kind}")
         return self.numbers(_SCALARS[kind], n, key)
 
     def string_array(self, n: int) -> StringArray:
@@ -316,19 +322,19 @@ class _Reader:
         name = self.string(MAX_TENSOR_NAME).decode("utf-8", "replace")
         n_dims = self.u32()
         if not name or not 1 <= n_dims <= 4:
-            raise self.refused(f"tensor {name!r} has {n_dims} dimensions")
+            raise self.refused(f"tensor {_shown(name)} has {n_dims} dimensions")
         shape = tuple(self.u64() for _ in range(n_dims))
         type_id, offset = self.u32(), self.u64()
         if type_id not in TENSOR_TYPES:
-            raise self.refused(f"tensor {name!r} is of the unsupported type {type_id}")
+            raise self.refused(f"tensor {_shown(name)} is of the unsupported type {type_id}")
         _, block, block_bytes = TENSOR_TYPES[type_id]
         n_elements = 1
         for size in shape:
             n_elements *= size
             if size < 1 or n_elements >= 1 << 48:
-                raise self.refused(f"tensor {name!r} has the impossible shape {shape}")
+                raise self.refused(f"tensor {_shown(name)} has the impossible shape {shape}")
         if shape[0] % block:
-            raise self.refused(f"tensor {name!r}: rows of {shape[0]} are not whole blocks")
+            raise self.refused(f"tensor {_shown(name)}: rows of {shape[0]} are not whole blocks")
         return TensorInfo(name, shape, type_id, offset, n_elements // block * block_bytes)
 
 

@@ -137,7 +137,7 @@ def read_model(path: Path) -> ModelFile:
     headers = [first, *(read_header(part) for part in _other_parts(first))]
     fields = _Fields(path, first.metadata)
     if fields.text("general.type") not in ("", "model"):
-        raise fields.refused(f"is no model but of the type {fields.text('general.type')!r}")
+        raise fields.refused(f"is no model but of the type {fields.text('general.type')[:80]!r}")
     return _model(fields, headers)
 
 
