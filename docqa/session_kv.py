@@ -29,6 +29,7 @@ class KvShelf:
     def __init__(self, db: Database, folder: Path, quota_bytes: int, evict: Evict) -> None:
         self._db, self.folder = db, folder
         self._quota_bytes, self._evict = quota_bytes, evict
+        self.problem = ""  # why the last KV was not saved; it is computed again next time
 
     def session_path(self, session_id: int) -> Path:
         """Return the file of a session."""
@@ -58,10 +59,13 @@ class KvShelf:
     ) -> int:
         """Write the KV of the engine's last prompt; return the tokens in it, 0 where it failed."""
         doc_ids = sorted(document.doc_id for document in documents)
+        self.problem = ""
         if not self._may_exist(path.name, doc_ids, session_id):
             return 0
         n_tokens = engine.save_kv(path, [document.sha256 for document in documents])
-        if n_tokens:
+        if not n_tokens:
+            self.problem = engine.kv_reason
+        else:
             with self._db.write() as connection:
                 connection.execute(
                     "DELETE FROM kv_documents WHERE name = ? "

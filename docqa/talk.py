@@ -13,6 +13,7 @@ from collections.abc import Generator, Iterator, Sequence
 from dataclasses import replace
 
 from docqa.config import Config
+from docqa.errors import LibraryError, ModelError
 from docqa.events import PrefillProgress
 from docqa.history import History, View, prefix_tokens
 from docqa.prompts import Frame
@@ -127,7 +128,16 @@ class Talk:
         return answer
 
     def settle(self, engine: Engine, cancel: threading.Event | None = None) -> None:
-        """Have the model read the finished turn as later prompts have it, and save its KV."""
+        """Have the model read the finished turn as later prompts have it, and save its KV.
+
+        The turn is kept and shown: what fails here costs time only; `KvShelf.problem` says it.
+        """
+        try:
+            self._settle(engine, cancel)
+        except (ModelError, LibraryError) as error:
+            self._shelf.problem = str(error)
+
+    def _settle(self, engine: Engine, cancel: threading.Event | None) -> None:
         if self._name is None or not self._config.session.keep_kv:
             return
         self._session = self._sessions.find(self._name)

@@ -226,6 +226,8 @@ def _asked(
                 shower.finish(spool)  # what is left is saving the session's KV: nobody waits
                 sys.stdout.flush()
     assert shower.answer is not None
+    if workspace.desk.kv.problem:
+        _note(arguments, f"note: the session's KV was not saved: {workspace.desk.kv.problem}")
     return ExitCode.DONE if shower.answer.found else ExitCode.NOT_FOUND
 
 

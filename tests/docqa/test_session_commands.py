@@ -11,8 +11,8 @@ import pytest
 
 from docqa import wiring
 from docqa.cli import main
-from docqa.errors import ExitCode
-from tests.docqa.session_makers import PUMP, QUESTIONS, Desk
+from docqa.errors import EngineDied, ExitCode
+from tests.docqa.session_makers import PUMP, QUESTIONS, Desk, SavingEngine
 
 TORQUE, SEAL = QUESTIONS[:2]
 
@@ -124,6 +124,22 @@ def test_what_came_from_standard_input_is_not_kept(docqa, monkeypatch):
     out = docqa("sessions", "show", "logs")[1]
     assert "How many errors were there?" in out and "no longer in the library" in out
     assert "pump casing" not in out
+
+
+def test_kv_that_cannot_be_saved_costs_a_note_not_the_answer(desk, docqa, tmp_path, monkeypatch):
+    monkeypatch.setattr(SavingEngine, "save_kv", lambda *_: 0)
+    monkeypatch.setattr(SavingEngine, "kv_reason", "No space left on device")
+    code, out, err = docqa("ask", "--session", "pumps", TORQUE, tmp_path / "docs")
+    assert code == 0 and "38 Nm" in out and "No space left" in err
+    monkeypatch.setattr(SavingEngine, "save_kv", _die)
+    code, out, err = docqa("ask", "--session", "pumps", SEAL)
+    assert code == 0 and "4000" in out and "the engine ended" in err
+    shown = json.loads(docqa("sessions", "show", "pumps", "--json")[1])
+    assert [turn["question"] for turn in shown["turns"]] == [TORQUE, SEAL]
+
+
+def _die(*_):
+    raise EngineDied("the engine ended")
 
 
 def test_bad_names(docqa):
