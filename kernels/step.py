@@ -86,8 +86,8 @@ def turn_kernel(
         )
         slot = slot + tl.where(n_newest > 0, 0, n_sinks - 1)
         narrow_a, narrow_b = a.to(tl.float16), b.to(tl.float16)
-        into_newest = (pair >= 0) & (n_newest > 0)
-        into_sinks = (pair >= 0) & (n_newest == 0)
+        into_newest = pair < tl.where(n_newest > 0, dim, 0)
+        into_sinks = pair < tl.where(n_newest > 0, 0, dim)
         if is_v:
             tl.store(kept_v_ptr + kv_head * dim + at, narrow_a)
             tl.store(kept_v_ptr + kv_head * dim + other, narrow_b)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +27,9 @@ from models.torch_decoder import Aborted, Decoder
 from models.torch_rope import rope_of
 from models.torch_shape import Shape, refused, shape_of
 from models.torch_weights import apply_adapter, load
+
+if TYPE_CHECKING:
+    from models.torch_step import GraphStep  # needs Triton
 
 KV_BITS = {"f16": 16, "bf16": 16, "q8_0": 8, "q4_0": 4}
 
@@ -62,6 +66,7 @@ class TorchContext(LlamaVocabulary):
         )
         self.pool = PagePool(n_pages, self.shape.head_dim, self.form, self.device)
         self.caches = [KvCache(self.pool, self.shape) for _ in range(settings.n_sequences)]
+        self.step = fused_step(self.decoder, self.caches[0], self.n_context)
         self.description = f"{model.name}, torch {torch.__version__} on {self.device}"
         self._abort: Callable[[], bool] | None = None
         self._logits = torch.zeros(1, self.shape.n_vocab)
@@ -88,6 +93,9 @@ class TorchContext(LlamaVocabulary):
         assert start == cache.n_tokens, "positions are those that the cache expects"
         ids = torch.tensor(list(tokens), dtype=torch.int64)
         try:
+            if len(tokens) == 1 and self.step is not None:
+                self._logits = self.step.run(tokens[0], cache)[None]
+                return 0
             chunk = self.decoder.compute(ids, cache, is_aborted=self._is_aborted)
             if all_logits:
                 assert len(tokens) <= N_OUTPUTS
@@ -157,6 +165,18 @@ class TorchContext(LlamaVocabulary):
     def close(self) -> None:
         """Free the vocabulary; the rest goes with the object."""
         super().close()
+
+
+def fused_step(decoder: Decoder, cache: KvCache, context_length: int) -> GraphStep | None:
+    """Return the fast step for single tokens; None where there is no GPU or it does not suit."""
+    if decoder.device.type != "cuda":
+        return None
+    from models.torch_step import GraphStep
+
+    try:
+        return GraphStep(decoder, cache, context_length)
+    except ModelRefused:
+        return None
 
 
 def device_of(settings: LoadSettings) -> torch.device:

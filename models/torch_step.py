@@ -9,9 +9,17 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from kernels.decode_attention import N_STATE, LayerKv
-from models.kv_cache import KvCache
+from docqa.errors import ModelRefused
+from kernels.decode_attention import N_STATE, ROWS, LayerKv, Partials, attend
+from kernels.kv_pages import PAGE
+from kernels.matvec import matvec
+from kernels.reference import rms_norm
+from kernels.step import turn_and_keep
+from models.kv_cache import N_SINK, KvCache
+from models.torch_decoder import Decoder
+from models.torch_weights import Layer, Linear
 
 
 class DeviceTables:
@@ -81,3 +89,177 @@ class DeviceTables:
             k_bits=pool.form.k_bits,
             v_bits=pool.form.v_bits,
         )
+
+
+class GraphStep:
+    """The step of one decoder: a token on top of a cache, with fixed buffers.
+
+    On a CUDA device the launches are recorded once and replayed; elsewhere (Triton's interpreter)
+    they are made each time, which is how they are tested without a GPU.
+    """
+
+    def __init__(self, decoder: Decoder, cache: KvCache, context_length: int) -> None:
+        """Make the buffers for caches like `cache`.
+
+        Raises:
+            ModelRefused: a shape, adapter or weight format that the kernels do not take.
+        """
+        refuse_step(decoder, cache)
+        shape, device = decoder.shape, decoder.device
+        self.decoder, self.device = decoder, device
+        self.tables = DeviceTables(cache, -(-context_length // PAGE) + 1)
+        n_qkv = (shape.n_heads + 2 * shape.n_kv_heads) * shape.head_dim
+
+        def room(*size: int, dtype: torch.dtype = torch.float32) -> Tensor:
+            return torch.zeros(size, dtype=dtype, device=device)
+
+        self.token = room(2, dtype=torch.int32)  # id, position
+        self.x = room(shape.n_embd)
+        self.qkv = room(n_qkv)
+        self.q = room(shape.n_heads, shape.head_dim)
+        self.mixed = room(shape.n_heads, shape.head_dim)
+        self.gate_up = room(2 * shape.n_ff)
+        self.logits = room(shape.n_vocab)
+        kept = (shape.n_layers, shape.n_kv_heads, shape.head_dim)
+        self.kept = room(*kept, dtype=torch.float16), room(*kept, dtype=torch.float16)
+        self.partials = self._partials(n_splits_for(device, shape.n_kv_heads))
+        self._graph: torch.cuda.CUDAGraph | None = None
+
+    def _partials(self, n_splits: int) -> Partials:
+        shape = self.decoder.shape
+        out = torch.zeros(n_splits + 1, shape.n_heads, shape.head_dim, device=self.device)
+        return Partials(out, torch.zeros(n_splits + 1, shape.n_heads, device=self.device))
+
+    def run(self, token: int, cache: KvCache) -> Tensor:
+        """Compute a token on top of `cache`, append it, return the logits (n_vocab,) float32.
+
+        Raises:
+            NoRoom: the pool is full; the cache is as it was.
+        """
+        self.tables.refresh(cache)
+        is_sink = cache.n_sinks < N_SINK and not cache.n_paged + cache.n_newest
+        counted = [cache.n_sinks + is_sink, cache.n_newest + (not is_sink), 0]
+        self.tables.state.copy_(torch.tensor(counted, dtype=torch.int32))
+        self.token.copy_(torch.tensor([token, cache.next_position], dtype=torch.int32))
+        self._launch()
+        k, v = (kept[:, :, None] for kept in self.kept)
+        cache.append(k, v)
+        self.tables.note_step(cache)
+        return self.logits
+
+    def _launch(self) -> None:
+        if self.device.type != "cuda":
+            self.compute()
+            return
+        if self._graph is None:
+            self._graph = self._recorded()
+        self._graph.replay()
+
+    def _recorded(self) -> torch.cuda.CUDAGraph:
+        """Record a step. Kernels are compiled by a run before, whose results are overwritten."""
+        self.compute()
+        torch.cuda.synchronize(self.device)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            self.compute()
+        return graph
+
+    def compute(self) -> None:
+        """Launch the kernels of one step."""
+        weights, shape = self.decoder.weights, self.decoder.shape
+        self.x.copy_(weights.embedding.rows(self.token[:1].long())[0])
+        for index, layer in enumerate(weights.layers):
+            self._attention(index, layer)
+            self._product(layer.o, self.mixed.view(-1), self.x, residual=self.x)
+            norm = layer.ffn_norm
+            self._product(layer.gate, self.x, self.gate_up[: shape.n_ff], norm=norm)
+            self._product(layer.up, self.x, self.gate_up[shape.n_ff :], norm=norm)
+            self._product(layer.down, self.gate_up, self.x, residual=self.x, is_gated=True)
+        self._product(weights.output, self.x, self.logits, norm=weights.norm)
+
+    def _attention(self, index: int, layer: Layer) -> None:
+        shape, decoder = self.decoder.shape, self.decoder
+        n_q, n_kv = shape.n_heads * shape.head_dim, shape.n_kv_heads * shape.head_dim
+        norm = layer.attn_norm
+        self._product(layer.q, self.x, self.qkv[:n_q], norm=norm)
+        self._product(layer.k, self.x, self.qkv[n_q : n_q + n_kv], norm=norm)
+        self._product(layer.v, self.x, self.qkv[n_q + n_kv :], norm=norm)
+        kv = self.tables.layer(index)
+        norms = None
+        if layer.q_norm is not None and layer.k_norm is not None:
+            norms = layer.q_norm, layer.k_norm
+        turn_and_keep(
+            self.qkv,
+            norms,
+            decoder.frequencies,
+            decoder.rope_scale,
+            self.token,
+            self.tables.state,
+            self.q,
+            (self.kept[0][index], self.kept[1][index]),
+            kv.sinks,
+            kv.newest,
+            eps=shape.eps,
+            is_interleaved=shape.is_interleaved,
+        )
+        attend(self.q, kv, self.partials, self.mixed)
+
+    def _product(
+        self,
+        linear: Linear,
+        x: Tensor,
+        out: Tensor,
+        *,
+        norm: Tensor | None = None,
+        residual: Tensor | None = None,
+        is_gated: bool = False,
+    ) -> None:
+        """Write the product into `out`; by the kernel, or by torch for weights that are floats."""
+        if linear.packed is not None:
+            matvec(
+                linear.packed,
+                x,
+                out,
+                norm=norm,
+                eps=self.decoder.shape.eps,
+                is_gated=is_gated,
+                bias=linear.bias,
+                residual=residual,
+            )
+            return
+        if norm is not None:
+            x = rms_norm(x, norm, self.decoder.shape.eps)
+        if is_gated:
+            n = len(x) // 2
+            x = torch.nn.functional.silu(x[:n]) * x[n:]
+        found = linear(x[None].to(self.decoder.compute_dtype))[0]
+        out.copy_(found if residual is None else found + residual)
+
+
+def n_splits_for(device: torch.device, n_kv_heads: int) -> int:
+    """Return the parts of a sequence: some four programs for each multiprocessor."""
+    if device.type != "cuda":
+        return 2
+    n_units: int = torch.cuda.get_device_properties(device).multi_processor_count
+    return max(1, min(127, 4 * n_units // n_kv_heads))
+
+
+def refuse_step(decoder: Decoder, cache: KvCache) -> None:
+    """Say why the fast step cannot be used; the plain decoder then computes.
+
+    Raises:
+        ModelRefused: a sliding window, a rotation, adapters, or heads that are no power of two.
+    """
+    shape = decoder.shape
+    has_adapters = any(linear.adapters for linear in decoder.weights.linears.values())
+    reasons = {
+        "a sliding window": bool(shape.window),
+        "rotated KV": decoder.rotation is not None,
+        "an adapter": has_adapters,
+        "heads that are no power of two": shape.head_dim & (shape.head_dim - 1) != 0,
+        "more than 16 query heads for a KV head": shape.group > ROWS,
+        "KV that is not float16 beside the pages": cache.sinks[0].dtype != torch.float16,
+    }
+    for reason, holds in reasons.items():
+        if holds:
+            raise ModelRefused(f"the fused step does not take {reason}")

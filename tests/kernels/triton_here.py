@@ -12,6 +12,8 @@ import os
 import pytest
 import torch
 
+torch.set_num_threads(1)  # on a busy machine threads that wait for each other take ten times
+
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 if DEVICE == "cpu":
     os.environ.setdefault("TRITON_INTERPRET", "1")

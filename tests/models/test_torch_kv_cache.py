@@ -12,6 +12,8 @@ from kernels.kv_pages import PAGE
 from models.kv_cache import N_SINK, WINDOW, KvCache, KvFormat, NoRoom, PagePool
 from models.torch_shape import Shape
 
+torch.set_num_threads(1)  # on a busy machine threads that wait for each other take ten times
+
 
 def shape(n_layers=2, n_kv_heads=3, head_dim=64):
     return Shape(
@@ -81,7 +83,7 @@ def test_bytes_are_those_of_the_layout():
     assert pool.n_pages - pool.n_free == 5 * 2 * 3
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(
     st.lists(st.tuples(st.booleans(), st.integers(1, 300)), min_size=1, max_size=8),
     st.sampled_from([16, 8, 4]),

@@ -7,6 +7,9 @@ from pathlib import Path
 
 import gguf
 import numpy as np
+import torch
+
+torch.set_num_threads(1)  # on a busy machine threads that wait for each other take ten times
 
 
 @dataclass(frozen=True)

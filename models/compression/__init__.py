@@ -1,0 +1,1 @@
+"""Dropping tokens from a cache: scores of importance, what they keep, and the dropping itself."""
