@@ -119,6 +119,7 @@ def _complete_sentences(text: str) -> tuple[list[str], str]:
 def _release(
     claims: Sequence[str], question: str, evidence: Sequence[Evidence], checked: _Checked
 ) -> Iterator[AnswerText]:
+    asked, codes = asked_for(question), frozenset(identifiers(question))
     for raw in claims:
         claim = without_markers(raw)
         if not claim:
@@ -129,10 +130,11 @@ def _release(
         named = set(markers_in(raw))
         cited = [e for e in evidence if e.marker in named]
         support = find_support(claim, question, cited) or find_support(claim, question, evidence)
+        lacks_number = asked is not None and asked.is_number and not asked.fits(claim, codes)
         if support is None:
             checked.n_refused += 1
             continue
-        if standing(support, evidence) > CLAIM_MARGIN:
+        if lacks_number or standing(claim, support, evidence) > CLAIM_MARGIN:
             checked.doubted.append(support)
             continue
         if any(claim == old.rsplit(" [", 1)[0] for old in checked.texts):

@@ -109,7 +109,7 @@ _KINDS: tuple[tuple[re.Pattern[str], Asked], ...] = tuple(
             True,
         ),
         (
-            r"\b(?:average|mean|median|total|minimum|maximum|min|max)\b|"
+            r"\b(?:average|mean|median|total|minimum|maximum|min|max|set (?:to|at)|value)\b|"
             rf"\bwhat (?:is the |are the )?(?:\w+ ){{0,2}}(?:{_QUANTITY})\b|"
             rf"\b(?:price|cost|rate|{_QUANTITY})\b",
             _NUMBER,
@@ -136,7 +136,7 @@ _YEAR = re.compile(
     r"\s+(?:1[6-9]|20)\d\d\b",
     re.I,
 )
-_LIST_NUMBER = re.compile(r"^\s*(?:\(?\d+(?:\.\d+)*[.)]?)\s+(?=\D)")
+_LIST_NUMBER = re.compile(r"^\s*(?:\d+(?:\.\d+)+\s+(?=[A-Z][a-z]{3})|\(?\d+[.)]\s+)")
 
 
 def asked_for(question: str) -> Asked | None:

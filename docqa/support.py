@@ -26,6 +26,7 @@ from docqa.wording import (
 MIN_COVERAGE = 0.75  # of the claim's new content words, within the quoted sentences
 MAX_QUOTE_SENTENCES = 3
 MAX_QUOTE_CHARS = 600
+LONG_CLAIM_WORDS = 8  # of a shorter claim every new word must be there: one wrong word is a lie
 SHORT_CLAIM_WORDS = 2  # a claim with so few new words could stand anywhere
 MIN_NEAR = 0.25  # of the question's words, in the quote or its headings, where the claim is short
 MIN_QUOTE_WORDS = 5  # a shorter line without a full stop, colon or number is a heading
@@ -81,6 +82,7 @@ def _support_in(claim: str, question: str, evidence: Evidence) -> Support | None
         return None  # it says nothing that the question did not say, or a number from nowhere
     if _BARE_NUMBER.fullmatch(claim) and not _ASKS_FOR_NUMBER.search(question):
         return None  # "2" of what? The sentence with its unit answers
+    spoken = [word for word in new if not word[0].isdigit()]  # 2000 is 2,000: compared as numbers
     is_short = len(new) <= SHORT_CLAIM_WORDS
     around = _context_words(evidence)
     best_row = max((_share(list(known), words) for words in _rows(text)), default=0.0)
@@ -88,8 +90,10 @@ def _support_in(claim: str, question: str, evidence: Evidence) -> Support | None
     best_key = (0.0, 0.0, 0)
     for start, end, n_sentences in windows(text):
         words = set(content_words(text[start:end]))
-        added = _share(new, words)
-        if added < MIN_COVERAGE or not added_numbers <= numbers(text[start:end]):
+        added = _share(spoken, words)
+        if added < (
+            MIN_COVERAGE if len(new) >= LONG_CLAIM_WORDS else 1.0
+        ) or not added_numbers <= numbers(text[start:end]):
             continue
         if ROW_MARK in text[start:end] and (
             n_sentences > 1 or _share(list(known), words) < best_row - ROW_SLACK
@@ -174,20 +178,29 @@ def windows(text: str) -> list[tuple[int, int, int]]:
     return found
 
 
-def standing(support: Support, evidence: Sequence[Evidence]) -> float:
-    """Return how far the marks place the words of `support` behind the best; 0.0 is the best.
+def standing(claim: str, support: Support, evidence: Sequence[Evidence]) -> float:
+    """Return how far the marks place the sentence that says `claim` behind the best; 0.0: it is it.
 
     Infinite where nothing of it is marked although its passage has marks; 0.0 without any marks.
     """
     best = max((mark.score for e in evidence for mark in e.marks), default=None)
     if best is None or not support.evidence.marks:
         return 0.0
-    own = [
-        mark.score
-        for mark in support.evidence.marks
-        if mark.start < support.end and support.start < mark.end
-    ]
+    start, end = _said_in(claim, support)
+    own = [m.score for m in support.evidence.marks if m.start < end and start < m.end]
     return best - max(own) if own else math.inf
+
+
+def _said_in(claim: str, support: Support) -> tuple[int, int]:
+    """Return the one sentence of the supporting words that has most of the claim's."""
+    text = support.evidence.chunk.text
+    claimed = set(content_words(claim))
+    spans = [s for s in sentences(text) if support.start <= s[0] and s[1] <= support.end]
+    return max(
+        spans,
+        key=lambda s: len(claimed & set(content_words(text[s[0] : s[1]]))),
+        default=(support.start, support.end),
+    )
 
 
 def best_sentences(question: str, evidence: Evidence) -> list[Mark]:

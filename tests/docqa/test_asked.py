@@ -36,6 +36,7 @@ def test_numbers_that_are_no_values():
     assert not asked.fits("2026-03-12T10:31:09.731Z vanes replaced")
     assert not asked.fits("The works were founded in 1934, and moved on May 3, 1960.")
     assert asked.fits("In 1934 it had 2000 vanes.")
+    assert asked.fits("45 Nm") and asked.fits("3.9 days") and not asked.fits("2. Check the vanes")
 
 
 @pytest.mark.parametrize(
