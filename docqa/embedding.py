@@ -6,6 +6,7 @@ goes on where it stopped, and two processes on one library take turns instead of
 
 from __future__ import annotations
 
+import atexit
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -22,6 +23,8 @@ FIRST_BATCH = 64  # an embedder may take a GPU only for bulk; the first batches 
 N_FIRST = 2  # the first of all may load a library
 BATCH_S = 0.5
 TURN_S = 5.0  # after which another process may have a turn, and the order is looked at again
+STOP_S = 0.8  # for which a batch that is being computed is waited for
+EXIT_S = 10.0  # and at the end of the process
 WINDOW_PASSAGES = 512  # sorted by length together, so that batches carry little padding
 
 
@@ -81,7 +84,10 @@ class Embedding:
         self._stop.set()
         self._wake.set()
         if self._thread is not None:
-            self._thread.join(0.8)
+            self._thread.join(STOP_S)
+            if self._thread.is_alive():
+                # Native code must not be at work when the process takes its library down: abort.
+                atexit.register(self._thread.join, EXIT_S)
 
     def _run(self) -> None:
         try:

@@ -47,7 +47,10 @@ class WriteLock:
                 os.close(gate)
                 gate = -1
                 self._sign(lock)
-                yield
+                try:
+                    yield
+                finally:
+                    self._sign(lock)  # the time counts: what was written is fed to the indexes now
             finally:
                 os.close(lock)  # releases it
         finally:
@@ -62,7 +65,7 @@ class WriteLock:
             return None
 
     def is_busy_elsewhere(self, within_s: float) -> bool:
-        """Whether another process, alive, has taken the lock in the last `within_s` seconds."""
+        """Whether another process, alive, took or let go of the lock in the last `within_s`."""
         try:
             taken_at = self._path.stat().st_mtime
         except OSError:
