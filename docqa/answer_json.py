@@ -19,7 +19,7 @@ def answer_json(answer: Answer) -> dict[str, Any]:
         "answer": answer.text,
         "kind": answer.kind.value,
         "citations": [asdict(citation) for citation in answer.citations],
-        "evidence": [_evidence_json(e) for e in answer.evidence],
+        "evidence": [evidence_json(e) for e in answer.evidence],
         "usage": usage_json(answer.usage),
         "engine": engine,
         "notes": list(answer.notes),
@@ -41,7 +41,8 @@ def rate(n_tokens: int, seconds: float) -> float | None:
     return round(n_tokens / seconds, 2) if n_tokens and seconds > 0 else None
 
 
-def _evidence_json(evidence: Evidence) -> dict[str, Any]:
+def evidence_json(evidence: Evidence) -> dict[str, Any]:
+    """Return a source of the prompt: where it is and what it weighs."""
     where = evidence.chunk.span.locator
     is_page = where.unit == "page"
     return {

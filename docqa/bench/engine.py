@@ -328,7 +328,7 @@ def _lookup(options: argparse.Namespace, model: ModelFile) -> dict[str, Any]:
         settings = _settings(options, model, options.kv_types[0], 2048)
         settings = msgspec.structs.replace(settings, guesses=name == "guessing")
         with HostEngine(settings, model) as engine:
-            source = Path(__file__).with_name("__init__.py").read_text("utf-8") + (__doc__ or "")
+            source = (__doc__ or "")[:1200]
             asked = Segment(f"{COPIED}\n\n{source}", False, "question")
             prompt = [t for ids in engine.tokenize(engine.chat([("user", [asked])])) for t in ids]
             times = []

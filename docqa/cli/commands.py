@@ -218,6 +218,10 @@ def _asked(
             return ExitCode.FAILED
     shower = _AnswerShower(arguments)
     options = replace(_ask_options(arguments, paths), session=arguments.session, pins=tuple(pins))
+    if arguments.json_schema or arguments.grammar:
+        from docqa.cli.structured import run_structured
+
+        return run_structured(arguments, workspace, options)
     with _traced(arguments, workspace) as note:
         for event in workspace.ask(arguments.question, options):
             note(event)

@@ -142,6 +142,9 @@ def _ask(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--temperature", type=float, metavar="T", help="0, the default: greedy")
     parser.add_argument("--top-p", type=float, metavar="P", help="of the sampling, 0 to 1")
     parser.add_argument("--seed", type=int, metavar="N", help="of the sampling")
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--json-schema", metavar="FILE", help="answer with JSON of this schema")
+    form.add_argument("--grammar", metavar="FILE", help="answer in the form of this grammar (GBNF)")
     load_options(parser)
     parser.add_argument("--session", metavar="NAME", help="keep the question in this session")
     parser.add_argument(
