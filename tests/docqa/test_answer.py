@@ -114,6 +114,13 @@ def test_where_the_model_answers_from_another_sentence_both_are_quoted():
     ]
 
 
+def test_a_claim_without_the_number_asked_for_is_not_shown():
+    text = "The casing bolts are made of steel. The casing bolts are tightened to 45 Nm."
+    source = marked(text, ("The casing bolts are tightened", 2.0))
+    draft, _ = run("made of steel [1]", sources=(source,))
+    assert draft.kind is AnswerKind.QUOTE and "45 Nm" in draft.text
+
+
 def test_the_same_words_are_not_quoted_twice():
     one = marked(TEXT, ("The casing bolts", 2.0))
     other = replace(marked(TEXT, ("The casing bolts", 1.9)), marker=2)

@@ -27,6 +27,7 @@ def quote(claim, question, *sources):
             "Replace the seal after 2,000 hours of operation.",
         ),
         ("46 Nm", None),
+        ("Replace the seal after 2,000 hours of rotation.", None),
         ("The casing bolts are made of titanium.", None),
         ("The bolts take 25 Nm after 3000 hours.", None),
     ],
