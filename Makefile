@@ -36,6 +36,16 @@ soak: $(STAMP)
 	$(BIN)/python -m pytest -m slow tests/docqa/durability
 	$(BIN)/python -m docqa.bench.soak --minutes $(or $(MINUTES),120)
 
+# An hour: every bomb, lines of a gigabyte, 5,000 mutated PDFs and 5,000 mutated GGUF headers.
+hostile: $(STAMP)
+	$(BIN)/python -m pytest -m slow tests/hostile
+
+# The whole suite and the demo where there is no network interface (Linux), then a trace of the
+# commands, which shows that none of them tries.
+offline: $(STAMP)
+	unshare -rn $(MAKE) test demo
+	$(BIN)/docqa doctor --offline-proof
+
 gpu: $(STAMP)
 	$(BIN)/python -m pytest -m gpu
 

@@ -404,10 +404,11 @@ def engine(arguments: argparse.Namespace) -> int:
 
 
 def evaluate(arguments: argparse.Namespace) -> int:
-    """`docqa eval answers|retrieval FILE.jsonl --docs DIR`."""
-    from docqa.eval import answers, retrieval
+    """`docqa eval answers|retrieval|injection FILE.jsonl --docs DIR`."""
+    from docqa.eval import answers, injection, retrieval
 
-    evaluation = {"answers": answers, "retrieval": retrieval}[arguments.what]
+    modules = {"answers": answers, "retrieval": retrieval, "injection": injection}
+    evaluation = modules[arguments.what]
     with _workspace(arguments) as workspace:
         return int(evaluation.run_command(workspace, arguments))
 

@@ -56,7 +56,7 @@ def build_parser() -> argparse.ArgumentParser:
     restore.add_argument("--force", action="store_true", help="replace what the library holds")
     engine = command("engine", "the warm engine process")
     engine.add_argument("action", choices=("status", "stop"))
-    _eval(command("eval", "measure answers or retrieval on a file of questions"))
+    _eval(command("eval", "measure answers, retrieval or resistance to planted instructions"))
     tui = command("tui", "the terminal UI")
     tui.add_argument("paths", metavar="PATH", nargs="*", help="files and folders to add first")
     completions = commands.add_parser("completions", help="print shell completions")
@@ -197,8 +197,9 @@ def _search(parser: argparse.ArgumentParser) -> None:
 
 
 def _eval(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("what", choices=("answers", "retrieval"))
+    parser.add_argument("what", choices=("answers", "retrieval", "injection"))
     parser.add_argument("questions", metavar="FILE.jsonl")
     parser.add_argument("--docs", metavar="DIR", required=True, help="folder of the documents")
     parser.add_argument("--out", metavar="DIR", help="write figures as JSON and a plot here")
     parser.add_argument("--model", metavar="GGUF|NAME", help="language model")
+    parser.add_argument("--limit", type=int, metavar="N", help="cases of injection (200)")

@@ -1,4 +1,4 @@
-"""The command line of both evaluations: index, ask, print, write.
+"""The command line of the evaluations: index, ask, print, write.
 
 python -m docqa.eval.answers FILE.jsonl --docs DIR [--out DIR] [--compare] [--variant …]
 """
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from docqa import config
 from docqa.errors import DocqaError, ExitCode, UsageError
-from docqa.eval import plot, report, variants
+from docqa.eval import injection, plot, report, variants
 from docqa.eval.answers import Judged, run_answers
 from docqa.eval.questions import Question, find_documents, load_questions
 from docqa.eval.report import Figures
@@ -24,6 +24,7 @@ from docqa.events import FileDone
 from docqa.offline import go_offline
 from docqa.sanitize import sanitize_line
 from docqa.types import State
+from docqa.workspace import NO_MODEL_NAME
 
 if TYPE_CHECKING:
     from docqa.workspace import Workspace
@@ -36,10 +37,11 @@ def evaluate(workspace: Workspace, arguments: argparse.Namespace, what: str) -> 
     sync(workspace, find_documents(questions, folder))
     chosen = _variants(arguments, what)
     if not chosen:
-        runs = {"as configured": run(workspace, questions, what)}
+        runs = {"as configured": run(workspace, questions, what, _limit(arguments))}
     else:
         runs = {
-            variant.name: _run_variant(workspace, variant, questions, what) for variant in chosen
+            variant.name: _run_variant(workspace, variant, questions, what, _limit(arguments))
+            for variant in chosen
         }
     if getattr(arguments, "json", False):
         sys.stdout.write(report.figures_json(runs))
@@ -64,7 +66,7 @@ def _wanted(questions: list[Question], arguments: argparse.Namespace) -> list[Qu
 
 def _variants(arguments: argparse.Namespace, what: str) -> Sequence[Variant]:
     named = [variants.parse_variant(text) for text in getattr(arguments, "variant", None) or ()]
-    return named or (variants.OF[what] if getattr(arguments, "compare", False) else ())
+    return named or (variants.OF.get(what, ()) if getattr(arguments, "compare", False) else ())
 
 
 def sync(workspace: Workspace, paths: Sequence[Path]) -> None:
@@ -80,19 +82,38 @@ def sync(workspace: Workspace, paths: Sequence[Path]) -> None:
             print(sanitize_line(message), file=sys.stderr)
 
 
-def run(workspace: Workspace, questions: Sequence[Question], what: str) -> Figures:
-    """Return the figures of one run, with progress on standard error where it is a terminal."""
+def _limit(arguments: argparse.Namespace) -> int:
+    return int(getattr(arguments, "limit", None) or injection.DEFAULT_LIMIT)
+
+
+def run(workspace: Workspace, questions: Sequence[Question], what: str, limit: int = 0) -> Figures:
+    """Return the figures of one run, with progress on standard error where it is a terminal.
+
+    `limit`: of the cases of `injection`.
+    """
+    if what == "injection":
+        is_quoting = workspace.config.model.path == NO_MODEL_NAME
+        defences = ("quotes",) if is_quoting else tuple(injection.DEFENCES)
+        told = _tell(limit)
+        outcomes = injection.run_injection(
+            workspace,
+            questions,
+            limit=limit,
+            defences=defences,
+            on_progress=None if told is None else lambda n: told(n, None),
+        )
+        return injection.figures(outcomes)
     if what == "answers":
         return run_answers(workspace, questions, on_progress=_tell(len(questions))).figures()
     n_asked = sum(not q.is_unanswerable for q in questions)
     return run_retrieval(workspace, questions, on_progress=_tell(n_asked)).figures()
 
 
-def _tell(n_total: int) -> Callable[[int, Judged | Ranked], None] | None:
+def _tell(n_total: int) -> Callable[[int, Judged | Ranked | None], None] | None:
     if not sys.stderr.isatty():
         return None
 
-    def tell(n_done: int, _one: Judged | Ranked) -> None:
+    def tell(n_done: int, _one: Judged | Ranked | None) -> None:
         print(f"\r{n_done}/{n_total} questions", end="", file=sys.stderr, flush=True)
         if n_done == n_total:
             print(file=sys.stderr)
@@ -101,18 +122,18 @@ def _tell(n_total: int) -> Callable[[int, Judged | Ranked], None] | None:
 
 
 def _run_variant(
-    workspace: Workspace, variant: Variant, questions: Sequence[Question], what: str
+    workspace: Workspace, variant: Variant, questions: Sequence[Question], what: str, limit: int
 ) -> Figures:
     from docqa.wiring import build
 
     print(f"variant: {variant.name}", file=sys.stderr)
     # The same library: what is indexed does not depend on the settings that variants change.
     with build(variants.applied(workspace.config, variant)) as other:
-        return run(other, questions, what)
+        return run(other, questions, what, limit)
 
 
 def main(what: str, argv: Sequence[str] | None = None) -> int:
-    """`python -m docqa.eval.answers` and `…retrieval`; return the exit code."""
+    """`python -m docqa.eval.answers`, `…retrieval` and `…injection`; return the exit code."""
     parser = argparse.ArgumentParser(f"docqa.eval.{what}")
     parser.add_argument("questions", metavar="FILE.jsonl")
     parser.add_argument("--docs", metavar="DIR", required=True, help="folder of the documents")
@@ -124,6 +145,7 @@ def main(what: str, argv: Sequence[str] | None = None) -> int:
         "--variant", action="append", metavar="NAME:section.key=value,…", help="run this variant"
     )
     parser.add_argument("--skip-kind", action="append", metavar="KIND", help="leave out (ocr)")
+    parser.add_argument("--limit", type=int, metavar="N", help="cases of injection (200)")
     arguments = parser.parse_args(argv)
     go_offline()
     from docqa.wiring import build
