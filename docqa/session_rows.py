@@ -65,6 +65,7 @@ class NewTurn:
     above: tuple[int, ...] = ()
     is_read: bool = False
     note_id: int | None = None  # of the note that stood in its message
+    first_marker: int = 1  # that was free when it was asked
     next_marker: int = 1  # above every marker that was given away
 
 
@@ -88,7 +89,7 @@ class Pin:
     first_marker: int | None
 
 
-def turn_values(turn: NewTurn) -> Row:
+def turn_values(turn: NewTurn, is_read: bool) -> Row:
     """Return the columns of a turn from `question` to `above`."""
     answer = turn.answer
     engine = None if answer.engine is None else _json(answer.engine)
@@ -101,7 +102,7 @@ def turn_values(turn: NewTurn) -> Row:
         _json(answer.notes),
         _json(answer.usage),
         engine,
-        turn.is_read,
+        is_read,
         json.dumps(turn.above),
     )
 

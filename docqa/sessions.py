@@ -108,11 +108,14 @@ class Sessions:
             session = _made(connection, name)
             ordinal = session.n_turns
             rows = source_rows(connection, turn)
+            # Another process went on with the session meanwhile: two turns with the same markers
+            # cannot stand in one prompt. This one is kept, and shown, but not read again.
+            is_read = turn.is_read and turn.first_marker >= _next_marker(connection, session)
             turn_id = connection.execute(
                 "INSERT INTO turns (session_id, ordinal, asked_s, question, query, kind, found, "
                 "text, notes, usage, engine, is_read, above) "
                 "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                (session.session_id, ordinal, asked_s, *turn_values(turn)),
+                (session.session_id, ordinal, asked_s, *turn_values(turn, is_read)),
             ).lastrowid
             connection.executemany(
                 "INSERT INTO turn_sources (turn_id, role, n, doc_id, body) VALUES (?, ?, ?, ?, ?)",
@@ -285,6 +288,13 @@ def _find(connection: sqlite3.Connection, name: str) -> SessionInfo | None:
         f"{_INFO} WHERE name = ? GROUP BY session_id", (clean_name(name),)
     ).fetchone()
     return SessionInfo(*row) if row else None
+
+
+def _next_marker(connection: sqlite3.Connection, session: SessionInfo) -> int:
+    (marker,) = connection.execute(
+        "SELECT next_marker FROM sessions WHERE session_id = ?", (session.session_id,)
+    ).fetchone()
+    return int(marker)
 
 
 def _dead(connection: sqlite3.Connection, doc_ids: set[int]) -> set[int]:

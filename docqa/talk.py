@@ -122,7 +122,7 @@ class Talk:
         answer = replace(answer, evidence=(*above, *own), usage=usage, notes=notes)
         if self._name is not None:
             last = max((e.marker for e in own), default=first - 1)
-            turn = NewTurn(answer, own, prompt.above, True, view.note_id, last + 1)
+            turn = NewTurn(answer, own, prompt.above, True, view.note_id, first, last + 1)
             self._sessions.append(self._name, turn)
             self.is_kept = True
         return answer

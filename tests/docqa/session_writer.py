@@ -63,7 +63,7 @@ def turn_of(n: int, doc_id: int) -> NewTurn:
         usage=Usage(prompt_tokens=n),
         engine=None,
     )
-    return NewTurn(answer, sources, (), True, None, 2 * n + 3)
+    return NewTurn(answer, sources, (), True, None, 2 * n + 1, 2 * n + 3)
 
 
 class WritingEngine:

@@ -69,7 +69,7 @@ def test_a_turn_comes_back_as_it_was_kept(store):
     doc_id = put(store, "/d/a.log", log_chunks(2))
     kept = answer(doc_id, text="odd \udcff text", quote="lone \ud800 surrogate")
     own = kept.evidence
-    Sessions(store.db).append("talk", NewTurn(kept, own, (1, 2), True, None, 4))
+    Sessions(store.db).append("talk", NewTurn(kept, own, (1, 2), True, None, 3, 4))
     session = Sessions(store.db).get("talk")
     (turn,) = Sessions(store.db).turns(session.session_id)
     assert turn.answer.citations == kept.citations and turn.answer.usage == kept.usage
@@ -145,6 +145,20 @@ def test_a_changed_document_outdates_its_turns_and_then_takes_them_along(store):
     store.remove([successor])
     (turn,) = sessions.turns(session.session_id)
     assert turn.sources == () and turn.answer.citations == ()
+
+
+def test_of_two_turns_asked_at_once_one_stands_in_later_prompts(store):
+    sessions = Sessions(store.db)
+    doc_id = put(store, "/d/a.log", log_chunks(2))
+    own = answer(doc_id).evidence
+    for text in ("first [3]", "second [3]"):
+        turn = NewTurn(answer(doc_id, text=text), own, (), True, None, 3, 4)
+        sessions.append("talk", turn)
+    turns = sessions.turns(sessions.get("talk").session_id)
+    assert [(t.answer.text, t.is_read) for t in turns] == [
+        ("first [3]", True),
+        ("second [3]", False),
+    ]
 
 
 # -- asking ---------------------------------------------------------------------------------------
