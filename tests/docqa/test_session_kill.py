@@ -43,7 +43,7 @@ def killed(context, folder, delay_s: float) -> str:
     said = b""
     deadline = None
     while deadline is None or time.monotonic() < deadline:
-        wait_s = 60 if deadline is None else max(0.0, deadline - time.monotonic())
+        wait_s = None if deadline is None else max(0.0, deadline - time.monotonic())
         if not select.select([reader], [], [], wait_s)[0]:
             break
         piece = os.read(reader, 65536)
