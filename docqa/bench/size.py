@@ -10,7 +10,8 @@ from the command line, each in a new process. Reported:
 - vectors: when every passage has its vector; passages that are embedded once a log template
 - memory: the most that the process, and the parse worker beside it, held at a time
 - first word: from the start of `docqa ask` to the first byte of the answer, with the model to load
-  (where no engine was running) and with the engine warm; the same for `docqa search` and for counting in the log
+  (where no engine was running) and with the engine warm; the same for `docqa search`, and for a
+  count in the log
 """
 
 from __future__ import annotations
