@@ -53,7 +53,7 @@ class Stage:
     """Where the commands run: files, a library and the variables that keep it apart."""
 
     folder: Path
-    options: Sequence[str]  # of every command: --config, --model
+    model: str  # empty: as configured
     prefix: Sequence[str] = ()  # what a command is run under
     environment: dict[str, str] = field(default_factory=dict)
 
@@ -81,17 +81,17 @@ def _start() -> str:
     return f"import sys; sys.path.append({root!r}); from docqa.cli import main; sys.exit(main())"
 
 
-def prove(options: Sequence[str] = ()) -> Iterator[Finding]:
+def prove(model: str = "") -> Iterator[Finding]:
     """Yield what was found, one step after the other; minutes with a large model.
 
     Args:
-        options: passed to `docqa ask` and the terminal UI's commands (`--config`, `--model`).
+        model: the language model to ask; empty: as configured.
     """
     yield guard_fires()
     with tempfile.TemporaryDirectory(prefix="docqa-proof-") as name:
-        yield from _traced(Path(name), options)
+        yield from _traced(Path(name), model)
     with tempfile.TemporaryDirectory(prefix="docqa-proof-") as name:
-        yield from _without_interfaces(Path(name), options)
+        yield from _without_interfaces(Path(name), model)
 
 
 def guard_fires() -> Finding:
@@ -114,14 +114,14 @@ def guard_fires() -> Finding:
 # -- step 2: what is tried ------------------------------------------------------------------------
 
 
-def _traced(folder: Path, options: Sequence[str]) -> Iterator[Finding]:
+def _traced(folder: Path, model: str) -> Iterator[Finding]:
     make, reason = _tracer(folder)
     if make is None:
         yield Finding(TOPIC, "system calls", f"cannot be traced here: {reason}")
         return
     for name, act in SCENES.items():
         trace = folder / f"{name}.trace"
-        stage = _stage(folder, options, make(trace))
+        stage = _stage(folder, model, make(trace))
         problem = _play(stage, act)
         families = read_trace(trace)
         leaving = {f: n for f, n in families.items() if f not in _HARMLESS}
@@ -199,13 +199,13 @@ def namespace_prefix() -> tuple[Sequence[str], str]:
     return prefix, ""
 
 
-def _without_interfaces(folder: Path, options: Sequence[str]) -> Iterator[Finding]:
+def _without_interfaces(folder: Path, model: str) -> Iterator[Finding]:
     name = "no interfaces"
     prefix, reason = namespace_prefix()
     if not prefix:
         yield Finding(TOPIC, name, f"cannot be tried here: {reason}")
         return
-    stage = _stage(folder, options, prefix)
+    stage = _stage(folder, model, prefix)
     for scene in ("add", "ask"):
         problem = _play(stage, SCENES[scene])
         value = problem or "works in a network namespace without interfaces"
@@ -215,7 +215,7 @@ def _without_interfaces(folder: Path, options: Sequence[str]) -> Iterator[Findin
 # -- the scenes -----------------------------------------------------------------------------------
 
 
-def _stage(folder: Path, options: Sequence[str], prefix: Sequence[str]) -> Stage:
+def _stage(folder: Path, model: str, prefix: Sequence[str]) -> Stage:
     files = folder / "files"
     if not files.exists():
         files.mkdir()
@@ -232,7 +232,9 @@ def _stage(folder: Path, options: Sequence[str], prefix: Sequence[str]) -> Stage
         "XDG_RUNTIME_DIR": str(run),
         "TERM": "xterm-256color",
     }
-    return Stage(folder, options, prefix, environment)
+    if model:
+        environment["DOCQA_MODEL"] = model
+    return Stage(folder, model, prefix, environment)
 
 
 def _pdf(text: str) -> bytes:
@@ -276,9 +278,9 @@ def _add(stage: Stage) -> str:
 
 def _ask(stage: Stage) -> str:
     quoted = _problem(stage.run("ask", QUESTION, "--model", "none"), ANSWER)
-    if quoted or "none" in stage.options:
+    if quoted or stage.model == "none":
         return quoted
-    done = stage.run("ask", QUESTION, *stage.options)
+    done = stage.run("ask", QUESTION)
     # What the model makes of it is not the question here: only that it was asked.
     return "" if done.returncode == ExitCode.NOT_FOUND else _problem(done)
 
@@ -320,7 +322,7 @@ def _tui(stage: Stage) -> str:
     ours, theirs = pty.openpty()
     _resize(theirs)
     with subprocess.Popen(
-        stage.docqa("tui", *stage.options),
+        stage.docqa("tui"),
         env={**stage.environment, "COLUMNS": "120", "LINES": "40"},
         cwd=stage.folder,
         stdin=theirs,

@@ -31,5 +31,4 @@ def _findings(arguments: argparse.Namespace, config: Config) -> Iterable[Finding
         return diagnose(config)
     from docqa.offline_proof import prove
 
-    config_file = ["--config", arguments.config] if arguments.config else []
-    return prove([*config_file, "--model", arguments.model] if arguments.model else config_file)
+    return prove(config.model.path)
