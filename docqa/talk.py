@@ -22,7 +22,7 @@ from docqa.session_kv import KvShelf
 from docqa.session_rows import NewTurn
 from docqa.sessions import Sessions
 from docqa.store import Store
-from docqa.types import Answer, Document, PackedPrompt
+from docqa.types import Answer, Document, PackedPrompt, Usage
 
 KV_REFUSED = "saved KV was not used, its text is read again"
 
@@ -48,6 +48,7 @@ class Talk:
         self._view: View | None = None
         self._restored = 0
         self._refusal = ""
+        self._boundary: Stop | None = None  # what reading the pinned documents cost, if it was now
         self.is_kept = False  # a turn that the model read is in the session, its KV not saved yet
 
     @property
@@ -93,7 +94,8 @@ class Talk:
         self._refusal = self._refusal or refusal
         if self._restored:
             return
-        if (yield from _read(engine, tokens, cancel)):
+        self._boundary = yield from _read(engine, tokens, cancel)
+        if self._boundary is not None:
             self._shelf.save(engine, path, self._pinned_documents())
 
     def _pinned_documents(self) -> list[Document]:
@@ -118,14 +120,25 @@ class Talk:
         notes = answer.notes
         if self._refusal:
             notes = (*notes, f"{KV_REFUSED}: {self._refusal}")
-        usage = replace(answer.usage, restored_tokens=self._restored)
-        answer = replace(answer, evidence=(*above, *own), usage=usage, notes=notes)
+        answer = replace(answer, evidence=(*above, *own), usage=self._cost(answer), notes=notes)
         if self._name is not None:
             last = max((e.marker for e in own), default=first - 1)
             turn = NewTurn(answer, own, prompt.above, True, view.note_id, first, last + 1)
             self._sessions.append(self._name, turn)
             self.is_kept = True
         return answer
+
+    def _cost(self, answer: Answer) -> Usage:
+        """Return what the question cost, with the reading of what is pinned."""
+        usage = replace(answer.usage, restored_tokens=self._restored)
+        stop = self._boundary
+        if stop is None:
+            return usage
+        return replace(
+            usage,
+            reused_tokens=usage.reused_tokens - (stop.n_prompt - stop.n_reused),
+            prefill_s=usage.prefill_s + stop.prefill_s,
+        )
 
     def settle(self, engine: Engine, cancel: threading.Event | None = None) -> None:
         """Have the model read the finished turn as later prompts have it, and save its KV.
@@ -146,8 +159,7 @@ class Talk:
         config = self._config
         view = self._history().view(engine, config.answer, config.session)
         tokens = prefix_tokens(engine, view.frame)
-        reading = _read(engine, tokens, cancel)
-        if _result(reading):
+        if _result(_read(engine, tokens, cancel)) is not None:
             session_id = self._session.session_id
             path = self._shelf.session_path(session_id)
             self._shelf.save(engine, path, view.documents, session_id)
@@ -155,20 +167,21 @@ class Talk:
 
 def _read(
     engine: Engine, tokens: Sequence[int], cancel: threading.Event | None
-) -> Generator[PrefillProgress, None, bool]:
-    """Have the model read `tokens`; return whether it read them all."""
-    is_complete = False
+) -> Generator[PrefillProgress, None, Stop | None]:
+    """Have the model read `tokens`; return what that cost, None where it was stopped."""
+    stop: Stop | None = None
     for event in engine.generate(tokens, max_tokens=0, cancel=cancel):
         if isinstance(event, Prefill):
             yield PrefillProgress(event.n_done, event.n_total, event.n_reused)
         elif isinstance(event, Stop):
-            is_complete = event.reason != "cancelled"
-    return is_complete
+            stop = event if event.reason != "cancelled" else None
+    return stop
 
 
-def _result(reading: Generator[PrefillProgress, None, bool]) -> bool:
+def _result(reading: Generator[PrefillProgress, None, Stop | None]) -> Stop | None:
     while True:
         try:
             next(reading)
         except StopIteration as end:
-            return bool(end.value)
+            found: Stop | None = end.value
+            return found

@@ -211,6 +211,8 @@ def test_pinned_kv_is_shared_by_sessions_and_survives_a_restart(desk):
     pins = (desk.write("pump.md", PUMP),)
     desk.ask(TORQUE, session="one", pins=pins)
     boundary = desk.engine.read_only[0]
+    (first,) = desk.turns("one")
+    assert first.answer.usage.reused_tokens == 0  # reading what is pinned was this question's cost
     (pinned,) = {name for name in desk.kv_files() if name.startswith("pinned-")}
     desk.restart()
     found = desk.ask(SEAL, session="two", pins=pins)

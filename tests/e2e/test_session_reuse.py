@@ -91,7 +91,8 @@ def test_ten_turns_over_two_pinned_documents_and_a_restart(folder):
         list(workspace.sync(pins))
         first = ask(workspace, QUESTIONS[0], pins)
         # The documents were read, and saved, before the question was.
-        assert first.usage.reused_tokens >= first.usage.layer_tokens["pinned"]
+        assert first.usage.prefilled_tokens >= first.usage.layer_tokens["pinned"]
+        assert any(path.name.startswith("pinned-") for path in workspace.desk.kv.folder.iterdir())
         reused = unchanged = 0
         for question in QUESTIONS[1:]:
             n = n_unchanged(workspace)
