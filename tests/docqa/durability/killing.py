@@ -27,7 +27,7 @@ from tests.docqa.durability.breaking import Tell, in_fork, tell_to
 from tests.docqa.librarian import write
 
 FAST = Pace(tick_s=0.02, sweep_s=0.2, sweep_share=1.0, look_share=1.0, again_s=0.1)
-WATCHED_S = 1.0
+WATCHED_S = 0.6
 OPERATIONS = ("add", "sync", "remove", "ask", "watch", "migration")
 
 
