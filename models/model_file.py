@@ -237,6 +237,12 @@ def _model(fields: _Fields, headers: list[Header]) -> ModelFile:
     if not tensors:
         raise fields.refused("holds no weights (a vocabulary only?)")
     vocabulary = _vocabulary(fields)
+    rope = _rope(fields, tensors)
+    head_dim_k = fields.integer("attention.key_length", head_dim, 0, 1 << 16)
+    if 0 < head_dim_k < rope.dimension_count:  # llama.cpp aborts
+        raise fields.refused(
+            f"turns {rope.dimension_count} numbers of heads that have {head_dim_k} (rope)"
+        )
     template = fields.text("tokenizer.chat_template")
     file_type = fields.metadata.get("general.file_type")
     return ModelFile(
@@ -248,11 +254,11 @@ def _model(fields: _Fields, headers: list[Header]) -> ModelFile:
         n_embd=n_embd,
         n_heads=n_heads,
         n_kv_heads=n_kv_heads,
-        head_dim_k=fields.integer("attention.key_length", head_dim, 0, 1 << 16),
+        head_dim_k=head_dim_k,
         head_dim_v=fields.integer("attention.value_length", head_dim, 0, 1 << 16),
         context_length=fields.integer("context_length", low=1),
         n_vocab=len(vocabulary.tokens),
-        rope=_rope(fields, tensors),
+        rope=rope,
         sliding_window=fields.integer("attention.sliding_window", 0, 0, 1 << 31),
         kv_lora_rank=fields.integer("attention.kv_lora_rank", 0, 0, 1 << 20),
         is_recurrent=_is_recurrent(fields),
@@ -311,6 +317,9 @@ def _vocabulary(fields: _Fields) -> Vocabulary:
     if tokens is None or not len(tokens):
         raise fields.refused("holds no vocabulary")
     n_vocab = len(tokens)
+    named = [token for token in tokens.raw() if token]  # llama.cpp gives the empty ones names
+    if len(set(named)) != len(named):  # and aborts on a second one of the same name
+        raise fields.refused("has the same token twice in its vocabulary")
     types = fields.metadata.get("tokenizer.ggml.token_type")
     if types is None:
         types = np.ones(n_vocab, np.int32)

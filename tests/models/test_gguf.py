@@ -185,3 +185,19 @@ def test_a_vocabulary_without_weights_is_refused(tmp_path: Path) -> None:
     writer.close()
     with pytest.raises(ModelRefused, match="no weights"):
         read_model(path)
+
+
+def test_what_llama_cpp_would_abort_on_is_refused(tmp_path: Path) -> None:
+    """The header is sound and the numbers are possible, but not together."""
+    path = write_model(tmp_path / "m.gguf", "qwen3")
+    whole = path.read_bytes()
+    key = b"qwen3.rope.dimension_count" + struct.pack("<I", 4)
+    assert whole.count(key + struct.pack("<I", 64)) == 1
+    path.write_bytes(whole.replace(key + struct.pack("<I", 64), key + struct.pack("<I", 66)))
+    with pytest.raises(ModelRefused, match="turns 66 numbers of heads that have 64"):
+        read_model(path)
+    token = struct.pack("<Q", 1) + b"A"
+    assert whole.count(token) == 1
+    path.write_bytes(whole.replace(token, struct.pack("<Q", 1) + b"B"))
+    with pytest.raises(ModelRefused, match="same token twice"):
+        read_model(path)
