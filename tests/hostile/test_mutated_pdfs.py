@@ -27,7 +27,6 @@ def originals() -> list[bytes]:
         one_page(stream(b"BT /F 9 Tf 9 50 Td (Some text) Tj ET"), FONT),
         one_page(packed(b"BT /F 9 Tf 9 50 Td [(So) 20 (me te) -300 (xt)] TJ ET"), FONT),
         one_page(stream(b"/X Do"), b"/XObject<</X 5 0 R>>", b"", form(b"0 0 9 9 re f", FONT)),
-        BOMBS["unicode_map"]()[:4000],
         BOMBS["outline_of_itself"](),
         BOMBS["labels_of_themselves"](),
         BOMBS["huge_image"](),
