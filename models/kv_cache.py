@@ -27,6 +27,8 @@ N_SINK = 16
 WINDOW = 64  # newest tokens that stay in float16, at least
 N_NEWEST = WINDOW + PAGE  # room for them
 
+TOKENS_AT_ONCE = 4096  # that are in float while they are encoded, over all layers
+
 Ids = npt.NDArray[np.int32]
 
 
@@ -251,8 +253,11 @@ class KvCache:
                 self.newest[which][:, :, self.n_newest : n_rest] = new
             self.n_newest = n_rest
             return
-        for layer in range(self.shape.n_layers):  # one layer in float at a time
-            self._append_layer(layer, k[layer], v[layer], ids[layer])
+        # All layers at once for a page or two; of a long chunk, a layer in float at a time.
+        n_at_once = max(1, TOKENS_AT_ONCE // (n_full * PAGE))
+        for at in range(0, self.shape.n_layers, n_at_once):
+            layers = slice(at, at + n_at_once)
+            self._append_layers(layers, (k[layers], v[layers]), ids[layers])
         self._n_paged += n_full * PAGE
         self.n_newest = n_rest - n_full * PAGE
         self.version += 1
@@ -262,19 +267,21 @@ class KvCache:
         n = n_full * shape.n_layers * shape.n_kv_heads
         return self.pool.take(n).reshape(shape.n_layers, shape.n_kv_heads, n_full)
 
-    def _append_layer(self, layer: int, k: Tensor, v: Tensor, ids: Ids) -> None:
-        """Put the oldest of the newest and of K and V (H_kv, T, D) into pages `ids` (H_kv, m)."""
-        n_heads, n_full = ids.shape
+    def _append_layers(self, layers: slice, new: tuple[Tensor, Tensor], ids: Ids) -> None:
+        """Put the oldest of the newest and of K and V (l, H_kv, T, D) into pages (l, H_kv, m)."""
+        n_full = ids.shape[2]
         paged = []
-        for which, new in enumerate((k, v)):
-            kept = self.newest[which][layer]
-            joined = torch.cat((kept[:, : self.n_newest], new.to(kept.dtype)), dim=1)
-            full, rest = joined[:, : n_full * PAGE], joined[:, n_full * PAGE :]
-            kept[:, : rest.shape[1]] = rest
-            paged.append(full.reshape(n_heads * n_full, PAGE, -1))
+        for which in (0, 1):
+            kept = self.newest[which][layers]
+            joined = torch.cat((kept[:, :, : self.n_newest], new[which].to(kept.dtype)), dim=2)
+            rest = joined[:, :, n_full * PAGE :]
+            kept[:, :, : rest.shape[2]] = rest
+            full = joined[:, :, : n_full * PAGE]
+            paged.append(full.reshape(ids.size, PAGE, -1))
         self.pool.write(ids.ravel(), *paged)
-        for head in range(n_heads):
-            self.tables[layer][head] = np.concatenate((self.tables[layer][head], ids[head]))
+        for tables, of_layer in zip(self.tables[layers], ids, strict=True):
+            for head, pages in enumerate(of_layer):
+                tables[head] = np.concatenate((tables[head], pages))
 
     # -- cutting and sharing ----------------------------------------------------------------------
 

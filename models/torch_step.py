@@ -241,7 +241,7 @@ def n_splits_for(device: torch.device, n_kv_heads: int) -> int:
     if device.type != "cuda":
         return 2
     n_units: int = torch.cuda.get_device_properties(device).multi_processor_count
-    return max(1, min(127, 4 * n_units // n_kv_heads))
+    return max(1, min(63, 4 * n_units // n_kv_heads))
 
 
 def refuse_step(decoder: Decoder, cache: KvCache) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from kernels import kv_pages
 from kernels.kv_pages import PAGE
 from models.kv_cache import N_SINK, WINDOW, KvCache, KvFormat, NoRoom, PagePool
+from models.kv_state import from_bytes, to_bytes
 from models.torch_shape import Shape
 
 torch.set_num_threads(1)  # on a busy machine threads that wait for each other take ten times
@@ -155,6 +157,38 @@ def test_heads_may_keep_different_numbers_of_pages():
     assert cache.n_tokens == 16 + 64 * 5
     assert cache.truncate(16 + 64 * 4 + 10)
     assert cache.n_newest == 10
+
+
+@pytest.mark.parametrize("bits", [16, 8, 4])
+@pytest.mark.parametrize("n", [0, 9, 100, 500])
+def test_bytes_and_back_are_the_same_numbers(bits, n):
+    cache, (k, v) = make(bits), kv(600)
+    cache.append(k[:, :, :n], v[:, :, :n])
+    data = to_bytes(cache)
+    assert len(data) <= cache.n_bytes + 500
+    again = from_bytes(data, cache.pool, cache.shape)
+    assert (again.n_tokens, again.n_newest) == (cache.n_tokens, cache.n_newest)
+    if n:
+        assert torch.equal(content(again)[0], content(cache)[0])
+        assert torch.equal(content(again)[1], content(cache)[1])
+    again.append(k[:, :, n:], v[:, :, n:])
+    cache.append(k[:, :, n:], v[:, :, n:])
+    assert torch.equal(content(again)[0], content(cache)[0])
+
+
+def test_bytes_of_another_shape_or_not_whole_are_refused_and_take_no_pages():
+    cache, (k, v) = make(8), kv(300)
+    cache.append(k, v)
+    data = to_bytes(cache)
+    free = cache.pool.n_free
+    for broken in (data[:-1], data[:40], data[:5], np.concatenate((data, data[:1])), data[8:]):
+        with pytest.raises(ValueError, match="is "):
+            from_bytes(broken, cache.pool, cache.shape)
+    with pytest.raises(ValueError, match="another shape"):
+        from_bytes(data, PagePool(400, 64, KvFormat(4, 4)), cache.shape)
+    with pytest.raises(ValueError, match="another shape"):
+        from_bytes(data, cache.pool, shape(n_kv_heads=2))
+    assert cache.pool.n_free == free
 
 
 def test_hadamard_is_its_own_inverse_and_refuses_other_sizes():
