@@ -73,6 +73,7 @@ def generate_answer(
     *,
     quote_score: float,
     cancel: threading.Event | None = None,
+    may_shift: bool = False,
 ) -> Iterator[PrefillProgress | AnswerText | Draft]:
     """Yield progress, checked sentences, and the Draft last.
 
@@ -83,13 +84,18 @@ def generate_answer(
         settings: sampling and the length of the answer.
         quote_score: the evidence score from which a quote may stand in for the model.
         cancel: stops the model; what was released stays.
+        may_shift: old turns may have been dropped from the prompt; see `Engine.generate`.
     """
     checked = _Checked()
     buffer = ""
     stop: Stop | None = None
     sampling = Sampling(settings.temperature, settings.top_p, settings.seed)
     events = engine.generate(
-        prompt.tokens, max_tokens=settings.max_tokens, sampling=sampling, cancel=cancel
+        prompt.tokens,
+        max_tokens=settings.max_tokens,
+        sampling=sampling,
+        cancel=cancel,
+        may_shift=may_shift,
     )
     for event in events:
         if isinstance(event, Prefill):
@@ -256,4 +262,5 @@ def _usage(stop: Stop | None) -> Usage:
         prefill_s=stop.prefill_s,
         decode_s=stop.decode_s,
         kv_bytes=stop.kv_bytes,
+        shifted_tokens=stop.n_shifted,
     )

@@ -206,8 +206,12 @@ class Engine(Protocol):
         sampling: Sampling = ...,
         stop: Sequence[str] = (),
         cancel: threading.Event | None = None,
+        may_shift: bool = False,
     ) -> Iterator[Prefill | Piece | Stop]:
         """Yield Prefill …, Piece …, then one Stop. `cancel` is checked between prefill chunks.
+
+        `may_shift`: where the prompt is the cached one with its oldest turns cut out, the rest may
+        be moved down instead of computed again (attention sinks and a window: an endless chat).
 
         Raises docqa.errors.ContextOverflow, docqa.errors.EngineDied.
         """

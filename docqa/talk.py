@@ -170,7 +170,7 @@ def _read(
 ) -> Generator[PrefillProgress, None, Stop | None]:
     """Have the model read `tokens`; return what that cost, None where it was stopped."""
     stop: Stop | None = None
-    for event in engine.generate(tokens, max_tokens=0, cancel=cancel):
+    for event in engine.generate(tokens, max_tokens=0, cancel=cancel, may_shift=True):
         if isinstance(event, Prefill):
             yield PrefillProgress(event.n_done, event.n_total, event.n_reused)
         elif isinstance(event, Stop):

@@ -345,6 +345,7 @@ class Usage:
     layer_tokens: dict[str, int] = field(default_factory=dict)  # of the prompt
     kv_bytes: int = 0  # of the conversation, in the engine
     restored_tokens: int = 0  # of KV that was saved on disk, in the engine before this question
+    shifted_tokens: int = 0  # of the reused: kept although older turns before them were dropped
 
     @property
     def prefilled_tokens(self) -> int:

@@ -360,6 +360,7 @@ class Workspace:
             self.config.answer,
             quote_score=self._quote_score(),
             cancel=cancel,
+            may_shift=talk is not None,
         ):
             if isinstance(event, PrefillProgress | AnswerText):
                 yield event

@@ -159,15 +159,16 @@ class Conversations:
     def _shift(self, conversation: Conversation, prompt: array[int]) -> int:
         """Drop what the prompt leaves out of the middle of a conversation; return what was moved.
 
-        Nothing is done, and 0 returned, unless the prompt goes on with the conversation's tail.
+        Nothing is done, and 0 returned, unless the prompt goes on with what followed the piece;
+        where it leaves that again (the last answer as it was written, not as it is kept), the rest
+        goes, too.
         """
         kept = shared_prefix(conversation.tokens, prompt)
         if not self.context.can_shift or not 0 < kept < min(len(conversation.tokens), len(prompt)):
             return 0
-        at = _tail_after_cut(conversation.tokens, prompt, kept)
-        if at is None:
+        at, n_moved = _tail_after_cut(conversation.tokens, prompt, kept)
+        if n_moved == 0:
             return 0
-        n_moved = len(conversation.tokens) - at
         for other in self._all:
             # Cells that another conversation shares would move for it, too.
             if (
@@ -175,6 +176,8 @@ class Conversations:
                 and shared_prefix(other.tokens, conversation.tokens) > kept
             ):
                 self.cut(other, kept)
+        if self.cut(conversation, at + n_moved) == 0:
+            return 0
         if not self.context.remove(conversation.sequence, kept, at):
             return 0
         self.context.shift(conversation.sequence, at, -1, kept - at)
@@ -285,21 +288,22 @@ class Conversations:
         )
 
 
-def _tail_after_cut(cached: array[int], prompt: array[int], kept: int) -> int | None:
-    """Return where in `cached` the prompt goes on after its first `kept` tokens.
+def _tail_after_cut(cached: array[int], prompt: array[int], kept: int) -> tuple[int, int]:
+    """Return where in `cached` the prompt goes on after its first `kept` tokens, and for how long.
 
-    From there to its end `cached` must be in the prompt, so that only a piece of the middle is
-    missing; None where it is not, or where the tail is too short to be worth it.
+    (0, 0) where it does not, or for too short to be worth it.
     """
     wanted = np.frombuffer(prompt, np.int32)[kept:]
     tail = np.frombuffer(cached, np.int32)
-    longest = min(len(wanted), len(tail) - kept - 1)
-    if longest < SHIFT_WORTH_TOKENS:
-        return None
+    if min(len(wanted), len(tail) - kept - 1) < SHIFT_WORTH_TOKENS:
+        return 0, 0
+    best = (0, 0)
     windows = np.lib.stride_tricks.sliding_window_view(tail[kept + 1 :], NEEDLE_TOKENS)
     for found in np.flatnonzero((windows == wanted[:NEEDLE_TOKENS]).all(axis=1)).tolist():
         at = kept + 1 + int(found)
-        n = len(tail) - at
-        if SHIFT_WORTH_TOKENS <= n <= len(wanted) and (tail[at:] == wanted[:n]).all():
-            return at
-    return None
+        n = min(len(tail) - at, len(wanted))
+        differs = tail[at : at + n] != wanted[:n]
+        n_same = int(differs.argmax()) if differs.any() else n
+        if n_same >= SHIFT_WORTH_TOKENS and n_same > best[1]:
+            best = (at, n_same)
+    return best

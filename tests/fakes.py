@@ -56,6 +56,7 @@ class ScriptedEngine:
         sampling: Sampling = GREEDY,
         stop: Sequence[str] = (),
         cancel: object = None,
+        may_shift: bool = False,
     ) -> Iterator[Prefill | Piece | Stop]:
         self.prompts.append(list(tokens))
         reused = 0

@@ -191,11 +191,24 @@ def test_nothing_is_shifted_unasked(tiny_models, log: LogTail) -> None:
     engine.context.close()
 
 
+def test_a_tail_is_moved_as_far_as_the_prompt_has_it(tiny_models, log: LogTail) -> None:
+    """The last answer may be kept in other words than it was written in."""
+    engine = load(tiny_models["qwen3"], log)
+    sinks, old, recent = prompt(80, 30), prompt(81, 150), prompt(82, 200)
+    run(engine, sinks + old + recent, 1)
+    other = [*recent[:150], recent[150] ^ 1, *recent[151:]]
+    _, stop = run(engine, sinks + other, 1, may_shift=True)
+    assert (stop.n_reused, stop.n_shifted) == (180, 150)
+    # What was moved and what was computed after it is one conversation, and goes on.
+    assert run(engine, sinks + other + prompt(83, 20), 4)[1].n_reused >= 230
+    engine.context.close()
+
+
 def test_an_unrelated_prompt_is_not_taken_for_a_tail(tiny_models, log: LogTail) -> None:
     engine = load(tiny_models["qwen3"], log)
     sinks, old, recent = prompt(80, 30), prompt(81, 150), prompt(82, 200)
     run(engine, sinks + old + recent, 1)
-    broken = [*recent[:150], recent[150] ^ 1, *recent[151:]]
+    broken = [*recent[:50], recent[50] ^ 1, *recent[51:]]
     expected = logits_after(load(tiny_models["qwen3"], log), sinks + broken)
     _, stop = run(engine, sinks + broken, 1, may_shift=True)
     assert (stop.n_reused, stop.n_shifted) == (30, 0)
