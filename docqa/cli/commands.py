@@ -12,34 +12,34 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from docqa.cli import render
+from docqa.cli.answer_printer import AnswerPrinter, note_to_user, style_of
 from docqa.cli.plan_options import kv_flags
 from docqa.cli.progress import SyncProgress
 from docqa.cli.times import parse_when
 from docqa.config import Config, load
 from docqa.errors import ExitCode, UsageError
-from docqa.events import Answered, AnswerText, AskEvent, Packed, PrefillProgress, Retrieved
+from docqa.events import Answered, AskEvent
 from docqa.sanitize import sanitize, sanitize_line
-from docqa.types import Answer, Candidate, FileReport, PackedPrompt, State
+from docqa.types import FileReport, State
 
 if TYPE_CHECKING:
     from docqa.workspace import AskOptions, Workspace
 
 BAD_STATES = (State.FAILED, State.QUARANTINED)
-STDIN_SHOWN_AS = "/dev/stdin"
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the command that was parsed; return its exit code."""
     if arguments.command is None:
-        return _no_arguments()
+        return _no_command(arguments)
     return COMMANDS[arguments.command](arguments)
 
 
-def _no_arguments() -> int:
+def _no_command(arguments: argparse.Namespace) -> int:
     if sys.stdin.isatty() and sys.stdout.isatty():
         from tui.app import run_app
 
-        return int(run_app(load(environ=os.environ), ()))
+        return int(run_app(_config(arguments), ()))
     print("docqa: no command; see `docqa --help`", file=sys.stderr)
     return ExitCode.USAGE
 
@@ -71,19 +71,7 @@ def _config(arguments: argparse.Namespace) -> Config:
 def _workspace(arguments: argparse.Namespace) -> Workspace:
     from docqa.wiring import build
 
-    return build(_config(arguments), warn=lambda text: _note(arguments, f"note: {text}"))
-
-
-def _note(arguments: argparse.Namespace, text: str) -> None:
-    if not arguments.quiet:
-        print(sanitize(text), file=sys.stderr)
-
-
-def _style(arguments: argparse.Namespace) -> render.Style:
-    if arguments.color == "auto":
-        is_plain = "NO_COLOR" in os.environ or os.environ.get("TERM") == "dumb"
-        return render.Style(sys.stdout.isatty() and not is_plain)
-    return render.Style(arguments.color == "always")
+    return build(_config(arguments), warn=lambda text: note_to_user(arguments, f"note: {text}"))
 
 
 def add(arguments: argparse.Namespace) -> int:
@@ -115,7 +103,7 @@ def _print_reports(arguments: argparse.Namespace, reports: Sequence[FileReport])
             print(render.report_text(report))
     n_bad = sum(report.state in BAD_STATES for report in reports)
     n_good = len(reports) - n_bad
-    _note(arguments, f"{n_good} of {len(reports)} files are in the library")
+    note_to_user(arguments, f"{n_good} of {len(reports)} files are in the library")
     return ExitCode.FAILED if n_bad else ExitCode.DONE
 
 
@@ -129,7 +117,7 @@ def list_documents(arguments: argparse.Namespace) -> int:
         else:
             print(render.report_text(report))
     if not reports:
-        _note(arguments, "the library is empty: `docqa add PATH` puts documents in")
+        note_to_user(arguments, "the library is empty: `docqa add PATH` puts documents in")
     return ExitCode.DONE
 
 
@@ -143,7 +131,7 @@ def remove(arguments: argparse.Namespace) -> int:
         else:
             print(render.report_text(report))
     if not reports:
-        _note(arguments, "nothing in the library under these paths; see `docqa list`")
+        note_to_user(arguments, "nothing in the library under these paths; see `docqa list`")
         return ExitCode.FAILED
     return ExitCode.DONE
 
@@ -169,11 +157,11 @@ def search(arguments: argparse.Namespace) -> int:
     if arguments.json:
         render.print_json(render.search_json(arguments.query, found))
     else:
-        style = _style(arguments)
+        style = style_of(arguments)
         for rank, candidate in enumerate(found, start=1):
             print(render.hit_text(rank, candidate, style))
     if not found:
-        _note(arguments, "no passage matches")
+        note_to_user(arguments, "no passage matches")
         return ExitCode.NOT_FOUND
     return ExitCode.DONE
 
@@ -213,10 +201,10 @@ def _asked(
         reports = _synced(arguments, workspace, [*paths, *pins])
         for report in reports:
             if report.state in BAD_STATES or report.state is State.PARTIAL:
-                _note(arguments, render.report_text(report))
+                note_to_user(arguments, render.report_text(report))
         if reports and all(report.state in BAD_STATES for report in reports):
             return ExitCode.FAILED
-    shower = _AnswerShower(arguments)
+    shower = AnswerPrinter(arguments)
     options = replace(_ask_options(arguments, paths), session=arguments.session, pins=tuple(pins))
     if arguments.json_schema or arguments.grammar:
         from docqa.cli.structured import run_structured
@@ -231,7 +219,9 @@ def _asked(
                 sys.stdout.flush()
     assert shower.answer is not None
     if workspace.desk.kv.problem:
-        _note(arguments, f"note: the session's KV was not saved: {workspace.desk.kv.problem}")
+        note_to_user(
+            arguments, f"note: the session's KV was not saved: {workspace.desk.kv.problem}"
+        )
     return ExitCode.DONE if shower.answer.found else ExitCode.NOT_FOUND
 
 
@@ -244,81 +234,6 @@ def _traced(
         return
     with closing(workspace.desk.trace(Path(arguments.trace))) as trace:
         yield trace.note
-
-
-class _AnswerShower:
-    """Streams an answer to stdout, its explanation and progress to stderr."""
-
-    def __init__(self, arguments: argparse.Namespace) -> None:
-        self._arguments = arguments
-        self._is_streaming = not (arguments.json or arguments.no_stream)
-        self._style = _style(arguments)
-        self._has_text = False
-        self._has_progress = False
-        self._candidates: tuple[Candidate, ...] = ()
-        self._prompt: PackedPrompt | None = None
-        self.answer: Answer | None = None
-
-    def show(self, event: object) -> None:
-        """Show one event of `Workspace.ask`."""
-        if isinstance(event, Retrieved):
-            self._candidates = event.candidates
-        elif isinstance(event, Packed):
-            self._prompt = event.prompt
-        elif isinstance(event, PrefillProgress):
-            self._show_prefill(event)
-        elif isinstance(event, AnswerText) and self._is_streaming:
-            self._clear_progress()
-            print(sanitize(event.text), end="", flush=True)
-            self._has_text = True
-        elif isinstance(event, Answered):
-            self._clear_progress()
-            self.answer = event.answer
-
-    def finish(self, spool: Path | None) -> None:
-        """Print what follows the streamed text."""
-        assert self.answer is not None
-        arguments, answer = self._arguments, self.answer
-        if arguments.json:
-            value = render.answer_json(answer)
-            if arguments.session:
-                value["session"] = arguments.session
-            if arguments.explain:
-                value["candidates"] = [render.candidate_json(c) for c in self._candidates]
-            if spool is not None:
-                for row in (*value["citations"], *value["evidence"]):
-                    row["path"] = STDIN_SHOWN_AS if row["path"] == str(spool) else row["path"]
-            render.print_json(value)
-            return
-        print("" if self._has_text else sanitize(answer.text))
-        tail = render.answer_tail(answer, self._style)
-        if tail:
-            print("\n" + (tail.replace(str(spool), STDIN_SHOWN_AS) if spool else tail))
-        for note in answer.notes:
-            _note(arguments, f"note: {note}")
-        if answer.query != answer.question:
-            _note(arguments, f"searched for: {answer.query}")
-        if arguments.explain:
-            print(render.explain_text(self._candidates, self._prompt), file=sys.stderr)
-            usage = answer.usage
-            _note(
-                arguments,
-                f"retrieve {usage.retrieve_s:.2f} s, rerank {usage.rerank_s:.2f} s, prefill "
-                f"{usage.prefill_s:.2f} s ({usage.prompt_tokens} tokens, {usage.reused_tokens} "
-                f"reused), decode {usage.decode_s:.2f} s ({usage.generated_tokens} tokens), KV "
-                f"{usage.kv_bytes / 1e6:.1f} MB",
-            )
-
-    def _show_prefill(self, event: PrefillProgress) -> None:
-        if sys.stderr.isatty() and not self._arguments.quiet and event.n_done < event.n_total:
-            print(f"\rreading {event.n_done}/{event.n_total} tokens", end="", file=sys.stderr)
-            sys.stderr.flush()
-            self._has_progress = True
-
-    def _clear_progress(self) -> None:
-        if self._has_progress:
-            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
-            self._has_progress = False
 
 
 def watch(arguments: argparse.Namespace) -> int:

@@ -16,9 +16,12 @@ def build_parser() -> argparse.ArgumentParser:
         prog="docqa",
         description="Questions asked of long documents, answered offline, with the page or line.",
         epilog="With no arguments in a terminal: the terminal UI.",
+        parents=[_shared_options()],
     )
     parser.add_argument("--version", action="version", version=f"docqa {__version__}")
-    shared = _shared_options()
+    # Before the command or after it: a command's own are absent where they were not given, so that
+    # they leave alone what was read before.
+    shared = _shared_options(argument_default=argparse.SUPPRESS)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
 
     def command(name: str, about: str) -> argparse.ArgumentParser:
@@ -64,14 +67,16 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _shared_options() -> argparse.ArgumentParser:
-    shared = argparse.ArgumentParser(add_help=False)
+def _shared_options(argument_default: str | None = None) -> argparse.ArgumentParser:
+    shared = argparse.ArgumentParser(add_help=False, argument_default=argument_default)
     group = shared.add_argument_group("options everywhere")
     group.add_argument("--library", metavar="DIR", help="library folder (or DOCQA_LIBRARY)")
     group.add_argument("--config", metavar="FILE", help="configuration file (TOML)")
-    group.add_argument("--json", action="store_true", help="print JSON on stdout")
-    group.add_argument("--quiet", action="store_true", help="no progress, no notes")
-    group.add_argument("--color", choices=("auto", "always", "never"), default="auto")
+    off = False if argument_default is None else argument_default
+    group.add_argument("--json", action="store_true", default=off, help="print JSON on stdout")
+    group.add_argument("--quiet", action="store_true", default=off, help="no progress, no notes")
+    colors = ("auto", "always", "never")
+    group.add_argument("--color", choices=colors, default=argument_default or "auto")
     return shared
 
 

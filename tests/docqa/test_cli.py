@@ -229,3 +229,14 @@ def test_without_a_model_the_best_sentence_answers(docs, engine, capsys):
     assert code == 0 and answer["kind"] == "quote" and answer["engine"] is None
     assert answer["citations"][0]["quote"].startswith("The casing bolts are tightened to 45 Nm")
     assert answer["notes"] and engine.prompts == []
+
+
+def test_options_may_stand_before_the_command_or_after_it(docs, engine, tmp_path, capsys):
+    other = str(tmp_path / "other")
+    assert main(["--library", other, "--quiet", "add", str(docs / "pump.md")]) == ExitCode.DONE
+    capsys.readouterr()
+    assert main(["--json", "list", "--library", other]) == ExitCode.DONE
+    (line,) = capsys.readouterr().out.splitlines()
+    assert json.loads(line)["path"].endswith("pump.md")
+    assert main(["--library", other, "list", "--json", "--library", str(tmp_path / "none")]) == 0
+    assert capsys.readouterr().out == ""
