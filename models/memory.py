@@ -75,7 +75,7 @@ def kv_bytes_per_token(model: ModelFile, kv_type_k: str, kv_type_v: str) -> int:
 
 
 def _head_dims(model: ModelFile) -> list[tuple[int, int]]:
-    """Return (K, V) head sizes of each layer: sliding-window layers may have their own (Gemma 4)."""
+    """Return (K, V) head sizes of each layer: windows may have their own (Gemma 4)."""
     found = [(model.head_dim_k, model.head_dim_v)] * model.n_layers
     pattern = model.metadata.get(f"{model.architecture}.attention.sliding_window_pattern")
     own = tuple(_number(model, f"attention.{part}_length_swa") for part in ("key", "value"))

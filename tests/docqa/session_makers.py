@@ -72,9 +72,7 @@ class SavingEngine(ScriptedEngine):
         self.n_loaded = 0
         self.read_only: list[list[int]] = []
 
-    def generate(
-        self, tokens, *, max_tokens, sampling=None, stop=(), cancel=None, may_shift=False
-    ):
+    def generate(self, tokens, *, max_tokens, sampling=None, stop=(), cancel=None, may_shift=False):
         if max_tokens == 0:
             self.read_only.append(list(tokens))
         else:

@@ -93,9 +93,7 @@ class GatedEngine(ScriptedEngine):
         self.was_cancelled = threading.Event()
         self.has_begun = threading.Event()
 
-    def generate(
-        self, tokens, *, max_tokens, sampling=None, stop=(), cancel=None, may_shift=False
-    ):
+    def generate(self, tokens, *, max_tokens, sampling=None, stop=(), cancel=None, may_shift=False):
         self.has_begun.set()
         while not self.gate.wait(0.01):
             if cancel is not None and cancel.is_set():
