@@ -34,6 +34,7 @@ OVERRULES_REFUSAL = 0.1  # the score of evidence that is shown although the mode
 MAX_QUOTES = 2
 QUOTE_MARGIN = 0.6  # of a mark's score, within which a second sentence is shown beside the best
 CLAIM_MARGIN = 0.3  # of a mark's score: a claim is of the best sentence, or of one as good
+MIN_READ = 0.015  # of the trained reader's P(the best passage answers)
 SAME_WORDS = 0.8  # two sentences so alike say the same
 MIN_QUOTE_COVERAGE = 0.5  # of the question's content words, where no reader marked the answer
 
@@ -199,6 +200,9 @@ def quote_answer(
         for mark in best_sentences(question, source)
     ]
     quotes.sort(key=lambda quote: -quote.mark.score)
+    read_score = quotes[0].source.read_score if quotes else None
+    if read_score is not None and read_score < MIN_READ:
+        return None  # the words are like the question's, but the reader sees no answer there
     asked, codes = asked_for(question), frozenset(identifiers(question))
     if asked is not None and asked.is_strict and quotes:
         if not asked.fits(quotes[0].text, codes):

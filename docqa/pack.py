@@ -117,7 +117,9 @@ def _scored(source: Evidence, candidate: Candidate) -> Evidence:
     """Return a source of the frame with the score, and the marked answer, of a candidate in it."""
     shift = candidate.chunk.span.start - source.chunk.span.start
     marks = tuple(mark.shifted(shift) for mark in candidate.marks)
-    return replace(source, score=_relevance(candidate), marks=marks)
+    return replace(
+        source, score=_relevance(candidate), marks=marks, read_score=candidate.read_score
+    )
 
 
 def _items(question: str, candidates: Sequence[Candidate], engine: Engine) -> list[_Item]:
@@ -216,6 +218,7 @@ def _evidence(candidate: Candidate, marker: int, n_tokens: int = 0) -> Evidence:
         score=_relevance(candidate),
         n_tokens=n_tokens,
         marks=candidate.marks,
+        read_score=candidate.read_score,
     )
 
 
@@ -249,6 +252,7 @@ def _merged(items: Sequence[_Item]) -> list[Evidence]:
 
 def _rejoined(left: Evidence, right: Evidence) -> Evidence:
     shift = right.chunk.span.start - left.chunk.span.start
+    reads = [e.read_score for e in (left, right) if e.read_score is not None]
     marks = (*left.marks, *(mark.shifted(shift) for mark in right.marks))
     return replace(
         left,
@@ -256,6 +260,7 @@ def _rejoined(left: Evidence, right: Evidence) -> Evidence:
         score=max(left.score, right.score),
         n_tokens=left.n_tokens + right.n_tokens,
         marks=tuple(sorted(marks, key=lambda mark: -mark.score)),
+        read_score=max(reads, default=None),
     )
 
 

@@ -87,6 +87,7 @@ class Relevance:
 
     score: float
     marks: tuple[Mark, ...] = ()
+    read_score: float | None = None  # P(it answers) of a second, trained model, if one read it
 
 
 class Reranker(Protocol):

@@ -275,6 +275,7 @@ class Candidate:
     rrf_score: float = 0.0
     rerank_score: float | None = None  # calibrated P(relevant) where the reranker has one
     marks: tuple[Mark, ...] = ()  # the reranker's, in `chunk.text`, best first
+    read_score: float | None = None  # P(it answers) of the trained reader, where it read it
     dropped: str | None = None  # why it is not evidence
 
 
@@ -289,6 +290,7 @@ class Evidence:
     score: float
     n_tokens: int  # in the prompt, counted by the reading model's tokenizer
     marks: tuple[Mark, ...] = ()  # where it answers, best first
+    read_score: float | None = None  # P(it answers) of the trained reader, where it read it
 
 
 @dataclass(frozen=True, slots=True)

@@ -101,19 +101,15 @@ class InterimReranker:
             for row in features
         ]
         order = sorted(range(len(passages)), key=logits.__getitem__, reverse=True)[:N_READ]
-        marks = dict(
-            zip(
-                order,
-                self._marks(question, [passages[i] for i in order], [logits[i] for i in order]),
-                strict=True,
-            )
-        )
+        read = self._read(question, [passages[i] for i in order], [logits[i] for i in order])
+        looked = dict(zip(order, read, strict=True))
         found = []
         for i, (logit, row, span) in enumerate(zip(logits, features, spans, strict=True)):
             score = 1.0 / (1.0 + math.exp(-logit))
             merit = COVERAGE * row[0] + COSINE * row[2] + FIT * row[3] + PASSAGE * logit
             quick = (Mark(*span, merit + READER * UNREAD),) if span else ()
-            found.append(Relevance(score, marks.get(i) or quick))
+            marks, read_score = looked.get(i, ((), None))
+            found.append(Relevance(score, marks or quick, read_score))
         return found
 
     def features(
@@ -143,21 +139,24 @@ class InterimReranker:
             spans.append((best.start, best.end))
         return features, spans
 
-    def _marks(
+    def _read(
         self, question: str, passages: Sequence[Passage], logits: Sequence[float]
-    ) -> list[tuple[Mark, ...]]:
-        """Return the best sentences of each passage, best first."""
+    ) -> list[tuple[tuple[Mark, ...], float | None]]:
+        """Return the best sentences of each passage, best first, and the reader's score of it."""
         look = _Look(question, passages)
         looked = [_without_headings(look.sentences(p.text)[:MAX_SENTENCES]) for p in passages]
         cosines = self._cosines(question, passages, looked)
         spans = [[(s.start, s.end) for s in read] for read in looked]
-        begins = (
-            self._reader.sentence_scores(question, passages, spans)
-            if self._reader
-            else [[0.0] * len(read) for read in looked]
-        )
+        begins: list[list[float]] = [[0.0] * len(read) for read in looked]
+        scores: list[float | None] = [None] * len(passages)
+        if self._reader is not None:
+            looks = self._reader.look(question, passages, spans)
+            begins = [look.sentences for look in looks]
+            scores = [look.score for look in looks]
         found = []
-        for read, near, begin, logit in zip(looked, cosines, begins, logits, strict=True):
+        for read, near, begin, logit, score in zip(
+            looked, cosines, begins, logits, scores, strict=True
+        ):
             marks = [
                 Mark(
                     s.start,
@@ -170,7 +169,8 @@ class InterimReranker:
                 )
                 for s, cosine, log_p in zip(read, near, begin, strict=True)
             ]
-            found.append(tuple(sorted(marks, key=lambda m: (-m.score, m.start))[:N_MARKS]))
+            best = tuple(sorted(marks, key=lambda m: (-m.score, m.start))[:N_MARKS])
+            found.append((best, score))
         return found
 
     def _cosines(

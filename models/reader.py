@@ -90,6 +90,18 @@ class Reading:
     confidence: float | None
 
 
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What the reader says of a passage whose sentences are known.
+
+    `score` is the calibrated P(it answers); `sentences` are log P(the answer begins and ends in
+    it) of each sentence, -inf where it has no token.
+    """
+
+    score: float
+    sentences: list[float]
+
+
 class ReaderNet:
     """The network alone: rows of tokens to relevance logits and spans."""
 
@@ -186,11 +198,19 @@ def _softmax(logits: Floats) -> npt.NDArray[np.float64]:
 class PassageReader:
     """Questions and passages in characters to `Reading`s; long passages are read in windows."""
 
-    def __init__(self, base: Path, weights: Path = WEIGHTS, *, n_threads: int = 0) -> None:
+    def __init__(
+        self,
+        base: Path,
+        weights: Path = WEIGHTS,
+        *,
+        calibration: Calibration | None = None,
+        n_threads: int = 0,
+    ) -> None:
         """Load; `n_threads` 0: one a physical core. Raises ModelRefused."""
         from models.embedder import digest, n_physical_cores
 
         self._digest = digest(weights)
+        self._calibration = calibration or Calibration(1.0, 0.0, 0.5)
         self._net = ReaderNet(base, weights, n_threads or n_physical_cores())
         self._tokenizer = open_tokenizer(base / "tokenizer.json")
 
@@ -203,18 +223,18 @@ class PassageReader:
             ModelRefused: they are for another base or another layout of rows, or torn.
         """
         weights = weights or WEIGHTS
-        _described(weights, base)
-        return cls(base, weights, n_threads=n_threads)
+        calibration = Calibration.of(_described(weights, base))
+        return cls(base, weights, calibration=calibration, n_threads=n_threads)
 
     @property
     def name(self) -> str:
         """Hash of the weights."""
         return f"reader:{self._digest}"
 
-    def sentence_scores(
+    def look(
         self, question: str, passages: Sequence[Passage], spans: Sequence[Sequence[tuple[int, int]]]
-    ) -> list[list[float]]:
-        """Return log P(the answer begins and ends in it) of each sentence, -inf where unread.
+    ) -> list[Look]:
+        """Return for each passage how likely it answers, and in which of its sentences.
 
         Args:
             question: the user's.
@@ -223,7 +243,9 @@ class PassageReader:
         """
         texts = self._tokenizer.encode_batch([p.text for p in passages], add_special_tokens=False)
         found = [[-math.inf] * len(read) for read in spans]
-        for row, _, logits in self._run(self._rows(question, passages, texts)):
+        best_logit = [-math.inf] * len(passages)
+        for row, logit, logits in self._run(self._rows(question, passages, texts)):
+            best_logit[row.passage] = max(best_logit[row.passage], logit)
             if not len(logits):
                 continue
             starts = np.array([a for a, _ in texts[row.passage].offsets[row.offset :]])
@@ -235,7 +257,10 @@ class PassageReader:
                     *_, best = _best(logits[first:last, 0], logits[first:last, 1])
                     scores = found[row.passage]
                     scores[i] = max(scores[i], best - total)
-        return found
+        return [
+            Look(self._calibration.probability(logit), scores)
+            for logit, scores in zip(best_logit, found, strict=True)
+        ]
 
     def read(self, question: str, passages: Sequence[Passage]) -> list[Reading]:
         """Return one Reading a passage, of the window that answers best."""

@@ -127,6 +127,12 @@ def test_the_same_words_are_not_quoted_twice():
     assert quote_answer(QUESTION, [one, other], 0.5).text.count("“") == 1
 
 
+def test_what_the_trained_reader_sees_no_answer_in_is_not_quoted():
+    source = marked(TEXT, ("The casing bolts", 2.0))
+    assert quote_answer(QUESTION, [replace(source, read_score=0.001)], 0.5) is None
+    assert quote_answer(QUESTION, [replace(source, read_score=0.1)], 0.5) is not None
+
+
 def test_a_sentence_without_the_kind_of_value_asked_for_is_no_answer():
     text = "The bolts are greased before use. They are made of steel."
     source = marked(text, ("The bolts", 2.0))

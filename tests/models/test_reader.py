@@ -124,14 +124,15 @@ def test_each_sentence_has_the_chance_that_the_answer_stands_in_it(reading):
     text = SEALS.text
     cut = text.index("The shaft")
     spans = [[(0, cut), (cut, len(text))], [(0, len(OIL.text))], []]
-    seals, oil, none = reading.sentence_scores(QUESTION, [SEALS, OIL, Passage("", "")], spans)
-    assert seals[1] > seals[0] + 2 and seals[1] <= 0.0
-    assert len(oil) == 1 and none == []
+    seals, oil, none = reading.look(QUESTION, [SEALS, OIL, Passage("", "")], spans)
+    assert seals.sentences[1] > seals.sentences[0] + 2 and seals.sentences[1] <= 0.0
+    assert len(oil.sentences) == 1 and none.sentences == []
+    assert 0 <= oil.score < seals.score <= 1
     ahead = "Nothing of note happened on this page of the log. " * 120
-    (far,) = reading.sentence_scores(
+    (far,) = reading.look(
         QUESTION, [Passage("", ahead + text)], [[(0, 49), (len(ahead) + cut, len(ahead + text))]]
     )
-    assert far[1] > far[0] + 2  # in the last window
+    assert far.sentences[1] > far.sentences[0] + 2  # in the last window
 
 
 def test_the_calibration_keeps_the_order_and_survives_extremes():

@@ -10,6 +10,7 @@ from docqa.errors import ModelNotFound, ModelRefused
 from docqa.protocols import Passage
 from docqa.wording import content_words
 from models.interim import InterimReranker
+from models.reader import Look
 from models.reranker import open_reranker
 
 SEALS = Passage("Pump manual > Seals", "Wear gloves. The shaft seal is replaced every 4,000 hours.")
@@ -68,9 +69,9 @@ def test_the_reader_moves_the_mark_to_the_sentence_that_says_it(interim):
     class Reads:
         name = "reads"
 
-        def sentence_scores(self, question, passages, spans):
+        def look(self, question, passages, spans):
             return [
-                [0.0 if "lasts" in p.text[a:b] else -20.0 for a, b in read]
+                Look(0.25, [0.0 if "lasts" in p.text[a:b] else -20.0 for a, b in read])
                 for p, read in zip(passages, spans, strict=True)
             ]
 
@@ -80,6 +81,7 @@ def test_the_reader_moves_the_mark_to_the_sentence_that_says_it(interim):
     (alone,) = interim.score(question, [passage])
     (both,) = InterimReranker(WordEmbedder(), Reads()).score(question, [passage])
     assert both.score == alone.score
+    assert (alone.read_score, both.read_score) == (None, 0.25)
     assert text[alone.marks[0].start :].startswith("The shaft seal")
     assert text[both.marks[0].start :].startswith("It lasts")
     assert len(both.marks) == 2 and both.marks[0].score > both.marks[1].score
