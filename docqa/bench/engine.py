@@ -288,7 +288,7 @@ def _resumed(
 ) -> dict[str, Any]:
     """Return how many of the prompts go on after a restore as they did without."""
     n_prompt, n = options.prompt, options.tokens
-    context = 2 * model.context_length if stretched else n_prompt + 2 * n + 64
+    context = 2 * model.context_length if stretched else max(n_prompt + 2 * n + 64, 256)
     settings = _settings(options, model, kv_type, context)
     n_equal = 0
     with (
