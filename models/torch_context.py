@@ -6,6 +6,7 @@ sessions – is `models.llama_engine` and what it uses, unchanged; only the comp
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -168,8 +169,11 @@ class TorchContext(LlamaVocabulary):
 
 
 def fused_step(decoder: Decoder, cache: KvCache, context_length: int) -> GraphStep | None:
-    """Return the fast step for single tokens; None where there is no GPU or it does not suit."""
-    if decoder.device.type != "cuda":
+    """Return the fast step for single tokens; None where there is no GPU or it does not suit.
+
+    Triton comes with torch for CUDA on Linux; on Windows it may be missing.
+    """
+    if decoder.device.type != "cuda" or importlib.util.find_spec("triton") is None:
         return None
     from models.torch_step import GraphStep
 

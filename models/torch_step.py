@@ -98,15 +98,17 @@ class GraphStep:
     they are made each time, which is how they are tested without a GPU.
     """
 
-    def __init__(self, decoder: Decoder, cache: KvCache, context_length: int) -> None:
-        """Make the buffers for caches like `cache`.
+    def __init__(
+        self, decoder: Decoder, cache: KvCache, context_length: int, *, block_n: int = 4
+    ) -> None:
+        """Make the buffers for caches like `cache`; `block_n`: rows of a matrix a program.
 
         Raises:
             ModelRefused: a shape, adapter or weight format that the kernels do not take.
         """
         refuse_step(decoder, cache)
         shape, device = decoder.shape, decoder.device
-        self.decoder, self.device = decoder, device
+        self.decoder, self.device, self.block_n = decoder, device, block_n
         self.tables = DeviceTables(cache, -(-context_length // PAGE) + 1)
         n_qkv = (shape.n_heads + 2 * shape.n_kv_heads) * shape.head_dim
 
@@ -225,6 +227,7 @@ class GraphStep:
                 is_gated=is_gated,
                 bias=linear.bias,
                 residual=residual,
+                block_n=self.block_n,
             )
             return
         if norm is not None:

@@ -260,10 +260,10 @@ class Bench:
         """Greedy, the logits looked at after each token, as the engine does."""
         import torch
 
-        from models.torch_step import GraphStep
-
         step = None
         if self.device.type == "cuda":
+            from models.torch_step import GraphStep
+
             step = GraphStep(decoder, cache, depth + self.arguments.prefill + 1024)
         token, times = 1, []
         for _ in range(self.arguments.tokens + 8):
