@@ -78,6 +78,16 @@ class Tmux:
             time.sleep(0.1)
         raise AssertionError(f"never on the screen: {texts}\n{self.screen()}")
 
+    def settled(self, quiet_s: float = 2, timeout_s: float = 30) -> str:
+        """Return the screen once nothing has changed on it for `quiet_s`."""
+        screen, since = self.screen(), time.monotonic()
+        deadline = since + timeout_s
+        while time.monotonic() - since < quiet_s and time.monotonic() < deadline:
+            time.sleep(0.1)
+            if (now := self.screen()) != screen:
+                screen, since = now, time.monotonic()
+        return screen
+
     def close(self) -> None:
         self._tmux("kill-server")
 
@@ -122,6 +132,19 @@ def test_add_ask_open_stop_and_come_back(tmux):
     tmux.send("BTab")  # the documents, then the sessions
     tmux.send("Enter")
     tmux.wait("❯ What is the tightening torque", "38 Nm")
+    tmux.send("C-q")
+    tmux.wait("code=0", timeout_s=30)
+    tmux.close()
+    tmux.start()  # the session is the library's: it is there again
+    tmux.wait("1 documents", "What is the tightening torque")
+    tmux.send("Escape")
+    for _ in range(8):  # the footer shows the keys of whatever has the focus
+        if "e Rename" in tmux.settled():
+            break
+        tmux.send("BTab")
+    assert "e Rename" in tmux.screen()
+    tmux.send("Enter")
+    tmux.wait("❯ What is the tightening torque", "38 Nm", "page 20")
     tmux.send("C-q")
     tmux.wait("code=0", timeout_s=30)
 
