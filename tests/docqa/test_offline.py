@@ -7,6 +7,7 @@ import subprocess
 import sys
 import textwrap
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -18,6 +19,10 @@ from docqa.system_calls import ARCHITECTURES, numbers
 ROOT = Path(__file__).parents[2]
 HAS_FILTER = sys.platform.startswith("linux") and os.uname().machine in ARCHITECTURES
 needs_filter = pytest.mark.skipif(not HAS_FILTER, reason="no system-call filter on this system")
+
+
+# A socket as an audit hook sees it: this very process may be guarded by now (docqa.cli.main).
+INET = SimpleNamespace(family=socket.AF_INET)
 
 
 def python(code, **environment):
@@ -107,6 +112,8 @@ def test_the_pair_that_python_makes_of_loopback_passes_and_nothing_beside_it():
         except PermissionError:
             print("refused")
     """)
+    if "Network is unreachable" in done.stderr or "Cannot assign" in done.stderr:
+        pytest.skip("there is no loopback here")
     assert done.stdout.strip() == "refused", done.stderr
 
 
@@ -146,13 +153,12 @@ def test_a_library_that_downloads_is_refused_and_named():
 
 def test_an_endpoint_of_the_user_may_be_reached_and_nothing_else():
     guard = Guard([Endpoint("127.0.0.1", 4321)])
-    with socket.socket() as connection:
-        guard.hook("socket.__new__", (connection, socket.AF_INET, 0, 0))
-        guard.hook("socket.connect", (connection, ("127.0.0.1", 4321)))
-        with pytest.raises(NetworkRefused, match=r"connect with the address .*4322"):
-            guard.hook("socket.connect", (connection, ("127.0.0.1", 4322)))
-        with pytest.raises(NetworkRefused, match=r"192\.0\.2\.7"):
-            guard.hook("socket.sendto", (connection, ("192.0.2.7", 4321)))
+    guard.hook("socket.__new__", (INET, socket.AF_INET, 0, 0))
+    guard.hook("socket.connect", (INET, ("127.0.0.1", 4321)))
+    with pytest.raises(NetworkRefused, match=r"connect with the address .*4322"):
+        guard.hook("socket.connect", (INET, ("127.0.0.1", 4322)))
+    with pytest.raises(NetworkRefused, match=r"192\.0\.2\.7"):
+        guard.hook("socket.sendto", (INET, ("192.0.2.7", 4321)))
     with pytest.raises(NetworkRefused, match=r"getaddrinfo of 'example\.invalid'"):
         guard.hook("socket.getaddrinfo", ("example.invalid", 80, 0, 0, 0))
     assert len(guard.refusals) == 3
@@ -162,13 +168,12 @@ def test_the_host_of_an_endpoint_may_be_looked_up_and_then_reached(monkeypatch):
     found = [(socket.AF_INET, 1, 6, "", ("192.0.2.9", 0))]
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_: found)
     guard = Guard([Endpoint("answers.invalid", 8080)])
-    with socket.socket() as connection:
-        with pytest.raises(NetworkRefused):
-            guard.hook("socket.connect", (connection, ("192.0.2.9", 8080)))
-        guard.hook("socket.getaddrinfo", ("answers.invalid", 8080, 0, 0, 0))
-        guard.hook("socket.connect", (connection, ("192.0.2.9", 8080)))
-        with pytest.raises(NetworkRefused):
-            guard.hook("socket.connect", (connection, ("192.0.2.9", 22)))
+    with pytest.raises(NetworkRefused):
+        guard.hook("socket.connect", (INET, ("192.0.2.9", 8080)))
+    guard.hook("socket.getaddrinfo", ("answers.invalid", 8080, 0, 0, 0))
+    guard.hook("socket.connect", (INET, ("192.0.2.9", 8080)))
+    with pytest.raises(NetworkRefused):
+        guard.hook("socket.connect", (INET, ("192.0.2.9", 22)))
 
 
 def test_the_command_line_ends_with_a_sentence():
