@@ -80,7 +80,7 @@ def shape_of(model: ModelFile) -> Shape:
         is_interleaved=ARCHITECTURES[model.architecture],
         has_qk_norm="blk.0.attn_q_norm.weight" in tensors,
         is_tied="output.weight" not in tensors,
-        window=model.sliding_window if _uses_window(model) else 0,
+        window=0,  # llama.cpp reads the key for none of these families (a test compares)
     )
     _refuse_sizes(model, shape)
     _refuse_tensors(model, shape, tensors)
@@ -103,11 +103,6 @@ def refused(model: ModelFile, problem: str) -> ModelRefused:
     return ModelRefused(
         f"{model.path.name}: the torch engine cannot run it: {problem}; use --engine llama"
     )
-
-
-def _uses_window(model: ModelFile) -> bool:
-    """llama.cpp reads the key for some architectures only; of these, mistral3 alone."""
-    return model.architecture == "mistral3"
 
 
 def _refuse_family(model: ModelFile) -> None:

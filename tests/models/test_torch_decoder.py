@@ -75,6 +75,7 @@ FAMILIES = {
     "qwen2": Small("qwen2", has_bias=True),
     "qwen3": Small("qwen3", has_qk_norm=True, head_dim=128),
     "llama-window-ignored": Small(window=32),
+    "mistral3-window-ignored": Small("mistral3", window=32),
 }
 
 
