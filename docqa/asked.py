@@ -28,7 +28,7 @@ _TIME_UNIT = (
 _LENGTH_UNIT = r"(?:mm|cm|m|km|nm|inch(?:es)?|in|ft|foot|feet|yards?|miles?|pages?|words?)"
 _MONTH = r"(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*"
 
-_NUMBER = re.compile(rf"\d|\b{_WORD_NUMBER}\b", re.I)
+NUMBER = re.compile(rf"\d|\b{_WORD_NUMBER}\b", re.I)
 _DATE = re.compile(
     rf"\b(?:1[0-9]|20)\d\d\b|\b\d{{1,2}}[:/.]\d\d\b|\b{_MONTH}\.? \d|\b\d{{1,2}}(?:st|nd|rd|th)? "
     rf"(?:of )?{_MONTH}\b|\b\d{{4}} (?:hours|UTC|local|central|eastern|pacific|mountain)\b|"
@@ -104,7 +104,7 @@ _KINDS: tuple[tuple[re.Pattern[str], Asked], ...] = tuple(
         (
             r"\bhow (?:many|often|far|old|tall|high|large|big|fast|deep|heavy|hot|strong|wide|"
             r"thick|cold|loud|late|early)\b|\bnumber of\b|\bhow much\b(?! (?:more|less|longer)\b)",
-            _NUMBER,
+            NUMBER,
             True,
             True,
         ),
@@ -112,7 +112,7 @@ _KINDS: tuple[tuple[re.Pattern[str], Asked], ...] = tuple(
             r"\b(?:average|mean|median|total|minimum|maximum|min|max|set (?:to|at)|value)\b|"
             rf"\bwhat (?:is the |are the )?(?:\w+ ){{0,2}}(?:{_QUANTITY})\b|"
             rf"\b(?:price|cost|rate|{_QUANTITY})\b",
-            _NUMBER,
+            NUMBER,
             False,
             True,
         ),
@@ -147,7 +147,7 @@ def asked_for(question: str) -> Asked | None:
         if found and (
             head is None
             or found.start() <= head.start() < found.end()
-            or (expected.pattern is _NUMBER and not expected.is_strict)
+            or (expected.pattern is NUMBER and not expected.is_strict)
         ):
             return expected
     return None

@@ -13,6 +13,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from docqa.asked import NUMBER
 from docqa.types import Citation, Evidence, Mark
 from docqa.wording import (
     content_words,
@@ -29,12 +30,14 @@ MAX_QUOTE_CHARS = 600
 LONG_CLAIM_WORDS = 8  # of a shorter claim every new word must be there: one wrong word is a lie
 SHORT_CLAIM_WORDS = 2  # a claim with so few new words could stand anywhere
 MIN_NEAR = 0.25  # of the question's words, in the quote or its headings, where the claim is short
+MAX_VALUE_CHARS = 40
 MIN_QUOTE_WORDS = 5  # a shorter line without a full stop, colon or number is a heading
 MAX_HEADING_CHARS = 100
 ROW_MARK = " | "  # between the cells of a table row
 ROW_SLACK = 0.2  # a row may lack this share of the question's words that another row has
 SENTENCE_PRICE = 0.2  # a further sentence must bring this share of the words looked for
 
+_CLAUSE = re.compile(r"[,;:](?=\s)|\.\s")
 _BARE_NUMBER = re.compile(r"\W*\d{1,3}\W*")
 _ASKS_FOR_NUMBER = re.compile(
     r"\b(how many|number|count|which (page|step|chapter|section|version)|no\.)", re.IGNORECASE
@@ -101,6 +104,8 @@ def _support_in(claim: str, question: str, evidence: Evidence) -> Support | None
             continue  # a value of another row than the one the question is about
         if _belongs_to_a_sibling(claim, question, text[start:end]):
             continue
+        if _is_of_another_clause(claim, known, text[start:end]):
+            continue
         near = _share(list(known), words | around)
         is_marked = any(start <= mark.start < end for mark in evidence.marks[:1])
         if is_short and near < MIN_NEAR and not is_marked:
@@ -135,6 +140,22 @@ def _belongs_to_a_sibling(claim: str, question: str, quote: str) -> bool:
         if family(code) in {family(a) for a in asked}
     ]
     return bool(rivals) and not min(rivals, key=lambda rival: (rival[0], not rival[1]))[1]
+
+
+def _is_of_another_clause(claim: str, known: set[str], quote: str) -> bool:
+    """Return whether a short claim with a number stands in a clause that is not the question's.
+
+    In "14 were caused by cavitation, eight by a loose sensor" the words beside a number say of what
+    it is: a clause with a number and more of the question's words than the claim's own owns the
+    answer.
+    """
+    if ROW_MARK in quote or len(claim) > MAX_VALUE_CHARS or not NUMBER.search(claim):
+        return False
+    bare = claim.strip(" .").lower()
+    clauses = [part.lower() for part in _CLAUSE.split(quote) if NUMBER.search(part)]
+    shared = [len(known & set(content_words(part))) for part in clauses]
+    own = [n for part, n in zip(clauses, shared, strict=True) if bare in part]
+    return bool(own) and max(own) < max(shared) and max(own) == 0
 
 
 def _place_of(claim: str, quote: str) -> tuple[int, int] | None:

@@ -68,6 +68,14 @@ def test_markers():
     assert markers_in("array[0] and [x]") == [0]
 
 
+def test_a_number_is_of_the_clause_that_it_stands_in():
+    text = "14 were caused by cavitation in the suction tank, eight by a loose sensor."
+    question = "How many false alarms were caused by cavitation?"
+    assert quote("14", question, evidence(text)) == text
+    assert quote("eight", question, evidence(text)) is None
+    assert quote("eight", "How many false alarms came from a sensor?", evidence(text)) == text
+
+
 def test_the_sentence_of_the_reader_wins():
     question = "How often is the seal replaced?"
     [likest] = best_sentences(question, evidence(TEXT))
