@@ -20,9 +20,8 @@ import os
 import sys
 from _thread import get_ident
 from collections.abc import Sequence
-from dataclasses import dataclass
 from types import FrameType
-from typing import Any
+from typing import Any, NamedTuple
 
 from docqa.errors import NetworkRefused
 
@@ -53,8 +52,7 @@ _CARRIERS: tuple[str, ...] = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Endpoint:
+class Endpoint(NamedTuple):
     """A service that the user named in the configuration. Its host may be looked up."""
 
     host: str

@@ -70,12 +70,14 @@ def retrieve(
     reranker: Reranker | None,
     scope: Scope,
     settings: RetrieveConfig,
+    is_marked: bool = True,
 ) -> Retrieval:
     """Return the candidates for `question` inside `scope`.
 
     An index that is None, or of which no hits are wanted (`n_lexical`, `n_dense` of 0), is left out
     (ablation, or a library without vectors yet). Without a reranker the order is that of the fused
     ranks and nothing falls below a threshold.
+    Without `is_marked` the reranker may leave out where each passage answers.
     """
     started = time.perf_counter()
     n_lexical, n_dense = settings.n_lexical, settings.n_dense
@@ -87,7 +89,7 @@ def retrieve(
         replace(c, chunk=narrow(c.chunk, question)) for c in candidates[: settings.n_rerank]
     ]
     if reranker is not None:
-        candidates = _reranked(question, candidates, reranker, settings)
+        candidates = _reranked(question, candidates, reranker, settings, is_marked)
     candidates = _without_duplicates(_without_strangers(question, candidates))
     finished = time.perf_counter()
     return Retrieval(tuple(candidates), retrieved - started, finished - retrieved)
@@ -126,10 +128,14 @@ def passage_of(candidate: Candidate) -> Passage:
 
 
 def _reranked(
-    question: str, candidates: list[Candidate], reranker: Reranker, settings: RetrieveConfig
+    question: str,
+    candidates: list[Candidate],
+    reranker: Reranker,
+    settings: RetrieveConfig,
+    is_marked: bool,
 ) -> list[Candidate]:
     read, unread = candidates[: settings.n_rerank], candidates[settings.n_rerank :]
-    verdicts = reranker.score(question, [passage_of(c) for c in read])
+    verdicts = reranker.score(question, [passage_of(c) for c in read], is_marked=is_marked)
     threshold = settings.min_relevance if settings.min_relevance >= 0 else reranker.threshold
     codes = identifiers(question)
     scored = [

@@ -284,7 +284,8 @@ class Workspace:
         self, query: str, k: int, options: AskOptions = AskOptions(), *, is_reranked: bool = True
     ) -> list[Candidate]:
         """Return the `k` best passages for `query`, best first; those below the threshold too."""
-        found = self._retrieve(query, self.scope(options), is_reranked=is_reranked)
+        scope = self.scope(options)
+        found = self._retrieve(query, scope, is_reranked=is_reranked, is_marked=False)
         return list(found.candidates[:k])
 
     def ask(
@@ -420,7 +421,9 @@ class Workspace:
             doc_ids = self.library.doc_ids(options.paths)
         return Scope(doc_ids, options.since, options.until, options.levels)
 
-    def _retrieve(self, question: str, scope: Scope, *, is_reranked: bool = True) -> Retrieval:
+    def _retrieve(
+        self, question: str, scope: Scope, *, is_reranked: bool = True, is_marked: bool = True
+    ) -> Retrieval:
         return retrieve(
             question,
             lexical=self.library.lexical,
@@ -429,6 +432,7 @@ class Workspace:
             reranker=self.reranker if is_reranked else None,
             scope=scope,
             settings=self.config.retrieve,
+            is_marked=is_marked,
         )
 
     def _quote_score(self) -> float:

@@ -1,6 +1,6 @@
 """The interim scorer: what is evidence by words and meaning, and which sentences of it answer.
 
-    InterimReranker(embedder, PassageReader.open(folder)) -> a docqa.protocols.Reranker
+    InterimReranker(embedder, lambda: PassageReader.open(folder)) -> a docqa.protocols.Reranker
 
 Passages are scored without training, by a formula that was fitted once. In the few best of them
 each sentence is then looked at: by its words, its meaning, the kind of value that the question asks
@@ -11,11 +11,13 @@ answer in it. The reader knows prose, the words know table rows; their sum is be
 from __future__ import annotations
 
 import math
-from collections.abc import Container, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from docqa.asked import Asked, asked_for
+from docqa.errors import ModelNotFound, ModelRefused
 from docqa.protocols import Embedder, Passage, Relevance
 from docqa.types import Mark
 from docqa.wording import content_words, identifiers, sentences
@@ -67,12 +69,22 @@ class InterimReranker:
     THRESHOLD = 0.03
 
     def __init__(
-        self, embedder: Embedder, reader: PassageReader | None = None, *, reason: str = ""
+        self, embedder: Embedder, open_reader: Callable[[], PassageReader] | None = None
     ) -> None:
-        """`reader`: marks the answer too. `reason`: why there is none, if there should be."""
+        """`open_reader`: opens what marks the answer too, at the first question."""
         self._embedder = embedder
-        self._reader = reader
-        self._reason = reason
+        self._open_reader = open_reader
+        self._reason = ""
+
+    @cached_property
+    def _reader(self) -> PassageReader | None:
+        if self._open_reader is None:
+            return None
+        try:
+            return self._open_reader()
+        except (ModelNotFound, ModelRefused) as error:
+            self._reason = str(error)
+            return None
 
     @property
     def name(self) -> str:
@@ -91,8 +103,13 @@ class InterimReranker:
         """Measured: see the class."""
         return self.THRESHOLD
 
-    def score(self, question: str, passages: Sequence[Passage]) -> list[Relevance]:
-        """Return one Relevance a passage; the marks are its best sentences."""
+    def score(
+        self, question: str, passages: Sequence[Passage], *, is_marked: bool = True
+    ) -> list[Relevance]:
+        """Return one Relevance a passage; the marks are its best sentences.
+
+        Without `is_marked` no sentence is looked at closely, and the reader is not even loaded.
+        """
         if not passages:
             return []
         features, spans = self.features(question, passages)
@@ -100,7 +117,8 @@ class InterimReranker:
             self.BIAS + sum(w * f for w, f in zip(self.WEIGHTS, row, strict=True))
             for row in features
         ]
-        order = sorted(range(len(passages)), key=logits.__getitem__, reverse=True)[:N_READ]
+        n_read = N_READ if is_marked else 0
+        order = sorted(range(len(passages)), key=logits.__getitem__, reverse=True)[:n_read]
         read = self._read(question, [passages[i] for i in order], [logits[i] for i in order])
         looked = dict(zip(order, read, strict=True))
         found = []

@@ -40,12 +40,12 @@ def open_reranker(config: RetrieveConfig, embedder: Embedder) -> Reranker:
     from models.embedder import packaged_folder
     from models.reader import PassageReader, Reader
 
-    try:
-        if config.reranker == "reader":
+    if config.reranker == "reader":
+        try:
             return Reader.open(packaged_folder(), InterimReranker(embedder))
-        return InterimReranker(embedder, PassageReader.open(packaged_folder()))
-    except (ModelNotFound, ModelRefused) as error:
-        return InterimReranker(embedder, reason=str(error))
+        except (ModelNotFound, ModelRefused):
+            pass  # the one below says what is wrong, in its name
+    return InterimReranker(embedder, lambda: PassageReader.open(packaged_folder()))
 
 
 class CrossEncoderReranker:
@@ -80,7 +80,9 @@ class CrossEncoderReranker:
         """Below every score."""
         return -math.inf
 
-    def score(self, question: str, passages: Sequence[Passage]) -> list[Relevance]:
+    def score(
+        self, question: str, passages: Sequence[Passage], *, is_marked: bool = True
+    ) -> list[Relevance]:
         """Return one Relevance a passage, without spans."""
         if not passages:
             return []

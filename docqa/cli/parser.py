@@ -1,13 +1,25 @@
-"""The grammar of the command line. Imports argparse only."""
+"""The grammar of the command line. Imports argparse and os only."""
 
 from __future__ import annotations
 
 import argparse
+import os
 
 from docqa import __version__
 from docqa.cli.plan_options import load_options, plan_options
 
 LEVELS = ("TRACE", "DEBUG", "INFO", "WARN", "ERROR", "FATAL")
+
+
+class _Formatter(argparse.HelpFormatter):
+    """argparse's, told the width: it would import shutil and what that packs files with."""
+
+    def __init__(self, prog: str) -> None:
+        try:
+            n_columns = int(os.environ.get("COLUMNS", "")) or os.get_terminal_size().columns
+        except (ValueError, OSError):
+            n_columns = 80
+        super().__init__(prog, width=n_columns - 2)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -16,6 +28,7 @@ def build_parser() -> argparse.ArgumentParser:
         prog="docqa",
         description="Questions asked of long documents, answered offline, with the page or line.",
         epilog="With no arguments in a terminal: the terminal UI.",
+        formatter_class=_Formatter,
         parents=[_shared_options()],
     )
     parser.add_argument("--version", action="version", version=f"docqa {__version__}")
@@ -25,7 +38,9 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
 
     def command(name: str, about: str) -> argparse.ArgumentParser:
-        return commands.add_parser(name, help=about, description=about, parents=[shared])
+        return commands.add_parser(
+            name, help=about, description=about, parents=[shared], formatter_class=_Formatter
+        )
 
     _add(command("add", "index files and folders"))
     _ask(command("ask", "ask a question; answer with page or line"))
@@ -62,7 +77,9 @@ def build_parser() -> argparse.ArgumentParser:
     _eval(command("eval", "measure answers, retrieval or resistance to planted instructions"))
     tui = command("tui", "the terminal UI")
     tui.add_argument("paths", metavar="PATH", nargs="*", help="files and folders to add first")
-    completions = commands.add_parser("completions", help="print shell completions")
+    completions = commands.add_parser(
+        "completions", help="print shell completions", formatter_class=_Formatter
+    )
     completions.add_argument("shell", choices=("bash", "zsh", "fish"))
     return parser
 
@@ -170,12 +187,14 @@ def _sessions(
     commands: argparse._SubParsersAction[argparse.ArgumentParser], shared: argparse.ArgumentParser
 ) -> None:
     about = "conversations that were kept"
-    actions = commands.add_parser("sessions", help=about, description=about).add_subparsers(
-        dest="action", metavar="ACTION", title="actions", required=True
-    )
+    actions = commands.add_parser(
+        "sessions", help=about, description=about, formatter_class=_Formatter
+    ).add_subparsers(dest="action", metavar="ACTION", title="actions", required=True)
 
     def action(name: str, about: str, *, has_name: bool = True) -> argparse.ArgumentParser:
-        parser = actions.add_parser(name, help=about, description=about, parents=[shared])
+        parser = actions.add_parser(
+            name, help=about, description=about, parents=[shared], formatter_class=_Formatter
+        )
         if has_name:
             parser.add_argument("name", metavar="NAME")
         return parser

@@ -79,11 +79,13 @@ def test_the_reader_moves_the_mark_to_the_sentence_that_says_it(interim):
     passage = Passage("", text)
     question = "what about the shaft seal of the pump, clean water?"
     (alone,) = interim.score(question, [passage])
-    (both,) = InterimReranker(WordEmbedder(), Reads()).score(question, [passage])
+    (both,) = InterimReranker(WordEmbedder(), Reads).score(question, [passage])
     assert both.score == alone.score
     assert (alone.read_score, both.read_score) == (None, 0.25)
     assert text[alone.marks[0].start :].startswith("The shaft seal")
     assert text[both.marks[0].start :].startswith("It lasts")
+    (ranked,) = InterimReranker(WordEmbedder(), Reads).score(question, [passage], is_marked=False)
+    assert ranked.score == both.score and ranked.read_score is None
     assert len(both.marks) == 2 and both.marks[0].score > both.marks[1].score
 
 
