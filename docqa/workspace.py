@@ -416,9 +416,7 @@ class Workspace:
 
     def scope(self, options: AskOptions) -> Scope:
         """Return what `options` limit a search to, paths resolved to documents."""
-        doc_ids: frozenset[int] | None = None
-        if options.paths:
-            doc_ids = self.library.doc_ids(options.paths)
+        doc_ids = self.library.doc_ids(options.paths) if options.paths else None
         return Scope(doc_ids, options.since, options.until, options.levels)
 
     def _retrieve(

@@ -15,16 +15,16 @@ from collections.abc import Sequence
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; return its exit code. Errors are one sentence on stderr."""
     from docqa.cli.parser import build_parser
-    from docqa.errors import DocqaError, ExitCode
-    from docqa.offline import go_offline
-
-    go_offline()  # before anything that could talk is imported
 
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(AttributeError, OSError):
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
-    parser = build_parser()
-    arguments = parser.parse_args(argv)
+    words = sys.argv[1:] if argv is None else argv
+    arguments = build_parser(words).parse_args(words)
+    from docqa.errors import DocqaError, ExitCode
+    from docqa.offline import go_offline
+
+    go_offline()  # before anything that could talk is imported
     try:
         from docqa.cli.commands import run
 

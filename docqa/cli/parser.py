@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Sequence
 
 from docqa import __version__
 from docqa.cli.plan_options import load_options, plan_options
 
+SESSIONS = "conversations that were kept"
 LEVELS = ("TRACE", "DEBUG", "INFO", "WARN", "ERROR", "FATAL")
 
 
@@ -22,8 +24,12 @@ class _Formatter(argparse.HelpFormatter):
         super().__init__(prog, width=n_columns - 2)
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """Return the parser of `docqa`."""
+def build_parser(argv: Sequence[str] | None = None) -> argparse.ArgumentParser:
+    """Return the parser of `docqa`, for `argv` alone if that is given.
+
+    Commands that `argv` does not name are then listed only: making all of them takes longer than
+    everything else that `docqa --help` does.
+    """
     parser = argparse.ArgumentParser(
         prog="docqa",
         description="Questions asked of long documents, answered offline, with the page or line.",
@@ -38,6 +44,8 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
 
     def command(name: str, about: str) -> argparse.ArgumentParser:
+        if argv is not None and name not in argv:
+            return commands.add_parser(name, help=about, add_help=False, formatter_class=_Formatter)
         return commands.add_parser(
             name, help=about, description=about, parents=[shared], formatter_class=_Formatter
         )
@@ -63,7 +71,10 @@ def build_parser() -> argparse.ArgumentParser:
     plan_options(command("plan", "show what of a model fits here, before it is loaded"))
     check = command("check", "verify the library")
     check.add_argument("--repair", action="store_true", help="rebuild what is derived and damaged")
-    _sessions(commands, shared)
+    if argv is None or "sessions" in argv:
+        _sessions(commands, shared)
+    else:
+        command("sessions", SESSIONS)
     stats = command("stats", "what sessions cost: tokens, reuse, seconds, KV")
     stats.add_argument("session", metavar="SESSION", nargs="?", help="one session; none: all")
     backup = command("backup", "copy the library to a file, also while it is in use")
@@ -186,9 +197,8 @@ def _ask(parser: argparse.ArgumentParser) -> None:
 def _sessions(
     commands: argparse._SubParsersAction[argparse.ArgumentParser], shared: argparse.ArgumentParser
 ) -> None:
-    about = "conversations that were kept"
     actions = commands.add_parser(
-        "sessions", help=about, description=about, formatter_class=_Formatter
+        "sessions", help=SESSIONS, description=SESSIONS, formatter_class=_Formatter
     ).add_subparsers(dest="action", metavar="ACTION", title="actions", required=True)
 
     def action(name: str, about: str, *, has_name: bool = True) -> argparse.ArgumentParser:
