@@ -189,8 +189,8 @@ def quote_answer(
     """Return the best verbatim sentence as an answer, or None where none is good enough.
 
     A second sentence is shown where the model's claim was of it (`doubted`) or where it is nearly
-    as good: which of the two answers is then the reader's to say. None too where the question asks
-    for a kind of value that the best lacks.
+    as good, in the same document: which of the two answers is then the reader's to say. None too
+    where the question asks for a kind of value that the best lacks.
     """
     wanted = set(content_words(question))
     quotes = [
@@ -211,7 +211,8 @@ def quote_answer(
     if not quotes:
         return None
     least = quotes[0].mark.score - QUOTE_MARGIN
-    near = [quote for quote in quotes[1:] if quote.mark.score >= least]
+    path = quotes[0].source.path  # what another document says is of another thing
+    near = [q for q in quotes[1:] if q.mark.score >= least and q.source.path == path]
     claimed = [_Quote(d.evidence, Mark(d.start, d.end, least)) for d in doubted]
     chosen = _different([quotes[0], *claimed, *near])[:MAX_QUOTES]
     text = "\n".join(f"“{quote.text}” [{quote.source.marker}]" for quote in chosen)

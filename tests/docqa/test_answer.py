@@ -91,6 +91,9 @@ def test_a_second_quote_is_shown_only_where_it_is_nearly_as_good():
     assert quote_answer(QUESTION, [near], 0.5).text == (
         "“The casing bolts are tightened to 45 Nm.” [1]\n“The cover bolts take 25 Nm.” [1]"
     )
+    other = replace(marked(TEXT, ("The cover bolts", 1.7)), marker=2, path="/docs/other.pdf")
+    best = marked(TEXT, ("The casing bolts", 2.0))
+    assert quote_answer(QUESTION, [best, other], 0.5).text.count("“") == 1
     far = marked(TEXT, ("The casing bolts", 2.0), ("The cover bolts", 1.0))
     assert quote_answer(QUESTION, [far], 0.5).text.count("“") == 1
 
