@@ -125,15 +125,6 @@ def has_identifier(identifier: str, text: str) -> bool:
     return re.search(rf"(?<![A-Za-z0-9]){spaced}(?![A-Za-z0-9])", text, re.IGNORECASE) is not None
 
 
-def coverage(part: str, whole: str) -> float:
-    """Return the share of the content words of `part` that occur in `whole`; 1.0 for no words."""
-    wanted = content_words(part)
-    if not wanted:
-        return 1.0
-    there = set(content_words(whole))
-    return sum(word in there for word in wanted) / len(wanted)
-
-
 def similarity(left: frozenset[str], right: frozenset[str]) -> float:
     """Return the Jaccard similarity of two sets of words; 0.0 where both are empty."""
     union = len(left | right)

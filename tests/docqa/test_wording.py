@@ -2,7 +2,6 @@ import pytest
 
 from docqa.wording import (
     content_words,
-    coverage,
     has_identifier,
     identifiers,
     numbers,
@@ -41,12 +40,6 @@ def test_numbers_are_compared_plain():
 
 def test_content_words():
     assert content_words("Which seals were replaced?") == content_words("the seal replaces")
-
-
-def test_coverage():
-    assert coverage("rated flow", "The flow is rated at 5.") == 1.0
-    assert coverage("rated pressure", "The flow is rated at 5.") == 0.5
-    assert coverage("the of", "anything") == 1.0
 
 
 def test_identifiers_are_codes_not_measures():
