@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from pathlib import Path
@@ -76,7 +77,7 @@ def test_a_folder_that_becomes_a_link_is_not_followed(
 def test_pipes_and_devices_do_not_block(docs: Path, open_workspace: Open) -> None:
     os.mkfifo(docs / "pipe.log")
     os.mkfifo(docs / "pipe.pdf")
-    if os.getuid() == 0:
+    with contextlib.suppress(PermissionError):  # only root of the machine can make a device
         os.mknod(docs / "zero.log", 0o20644, os.makedev(1, 5))
     workspace = open_workspace()
     assert set(synced(workspace, docs)) == {"plain.txt"}
