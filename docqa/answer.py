@@ -28,7 +28,7 @@ from docqa.support import (
     without_markers,
 )
 from docqa.types import AnswerKind, Citation, Evidence, Mark, PackedPrompt, Usage
-from docqa.wording import content_words, identifiers, sentences, similarity
+from docqa.wording import content_words, sentences, similarity
 
 OVERRULES_REFUSAL = 0.1  # the score of evidence that is shown although the model said "not found"
 MAX_QUOTES = 2
@@ -126,7 +126,7 @@ def _complete_sentences(text: str) -> tuple[list[str], str]:
 def _release(
     claims: Sequence[str], question: str, evidence: Sequence[Evidence], checked: _Checked
 ) -> Iterator[AnswerText]:
-    asked, codes = asked_for(question), frozenset(identifiers(question))
+    asked = asked_for(question)
     for raw in claims:
         claim = without_markers(raw)
         if not claim:
@@ -137,7 +137,7 @@ def _release(
         named = set(markers_in(raw))
         cited = [e for e in evidence if e.marker in named]
         support = find_support(claim, question, cited) or find_support(claim, question, evidence)
-        lacks_number = asked is not None and asked.is_number and not asked.fits(claim, codes)
+        lacks_number = asked is not None and asked.is_number and not asked.fits(claim)
         if support is None:
             checked.n_refused += 1
             continue
@@ -203,11 +203,11 @@ def quote_answer(
     read_score = quotes[0].source.read_score if quotes else None
     if read_score is not None and read_score < MIN_READ:
         return None  # the words are like the question's, but the reader sees no answer there
-    asked, codes = asked_for(question), frozenset(identifiers(question))
+    asked = asked_for(question)
     if asked is not None and asked.is_strict and quotes:
-        if not asked.fits(quotes[0].text, codes):
+        if not asked.fits(quotes[0].text):
             return None
-        quotes = [quote for quote in quotes if asked.fits(quote.text, codes)]
+        quotes = [quote for quote in quotes if asked.fits(quote.text)]
     if not quotes:
         return None
     least = quotes[0].mark.score - QUOTE_MARGIN

@@ -8,9 +8,9 @@ no known kind expects nothing.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from docqa.wording import identifier_spans
+from docqa.wording import identifier_spans, identifiers
 
 _ONES = (
     "one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|thirteen|fourteen|fifteen|"
@@ -68,15 +68,19 @@ _QUANTITY = (
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """The kind of value asked for. `is_strict`: what has no such value is surely no answer."""
+    """The kind of value asked for. `is_strict`: what has no such value is surely no answer.
+
+    `codes` are those of the question (`TWX 40`): the numbers in them are no values.
+    """
 
     pattern: re.Pattern[str]
     is_strict: bool
-    is_number: bool = True
+    is_number: bool
+    codes: frozenset[str] = frozenset()
 
-    def fits(self, sentence: str, codes: frozenset[str] = frozenset()) -> bool:
-        """Return whether `sentence` has such a value; the question's own `codes` are none."""
-        text = _bare(sentence, codes) if self.is_number else sentence
+    def fits(self, sentence: str) -> bool:
+        """Return whether `sentence` has such a value."""
+        text = _bare(sentence, self.codes) if self.is_number else sentence
         return self.pattern.search(text) is not None
 
 
@@ -149,7 +153,7 @@ def asked_for(question: str) -> Asked | None:
             or found.start() <= head.start() < found.end()
             or (expected.pattern is NUMBER and not expected.is_strict)
         ):
-            return expected
+            return replace(expected, codes=frozenset(identifiers(question)))
     return None
 
 

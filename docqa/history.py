@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from docqa import prompts
 from docqa.config import AnswerConfig, SessionConfig
 from docqa.errors import ContextOverflow
-from docqa.pack import rejoin
+from docqa.pack import follows, rejoin
 from docqa.prompts import Frame, PastTurn, StateNote
 from docqa.protocols import Engine
 from docqa.session_rows import StoredNote, StoredTurn
@@ -38,7 +38,6 @@ PROTECTED_TURNS = 2  # the last ones, which follow-ups are about
 KEPT_SHARE = 0.5  # of the budget, once something has to be dropped
 QUESTION_TOKENS = 128  # left for a question and the template around it
 PINNED_CHARS = 2_000  # of one pinned passage; chunks of one heading are joined up to it
-MAX_GAP = 2  # newlines between chunks that may be joined
 PROBE = "\N{OBJECT REPLACEMENT CHARACTER}probe\N{OBJECT REPLACEMENT CHARACTER}"
 
 
@@ -169,11 +168,7 @@ def passages(store: Store, doc_id: int, first_marker: int) -> list[Evidence]:
 
 
 def _may_join(left: Chunk, right: Chunk) -> bool:
-    return (
-        left.headings == right.headings
-        and 0 <= right.span.start - left.span.end <= MAX_GAP
-        and right.span.end - left.span.start <= PINNED_CHARS
-    )
+    return follows(left, right) and right.span.end - left.span.start <= PINNED_CHARS
 
 
 def _after(sources: Sequence[Evidence]) -> int:

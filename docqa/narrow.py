@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from docqa.asked import asked_for
 from docqa.types import BlockKind, Chunk, Span
-from docqa.wording import content_words, identifiers
+from docqa.wording import content_words
 
 MAX_CHARS = 900  # about 300 tokens: what one source of a prompt should cost
 VALUE = "\0value"  # a word that a line has where it has the question's and the kind of value asked
@@ -48,13 +48,12 @@ def narrow(chunk: Chunk, question: str, max_chars: int = MAX_CHARS) -> Chunk:
 def _lines(text: str, question: str) -> list[_Line]:
     asked = asked_for(question)
     wanted = set(content_words(question))
-    codes = frozenset(identifiers(question))
     found = []
     start = 0
     for raw in text.split("\n"):
         severity = max((SEVERE.get(word, 0.0) for word in raw[:80].upper().split()), default=0.0)
         words = set(content_words(raw))
-        if asked is not None and asked.is_strict and words & wanted and asked.fits(raw, codes):
+        if asked is not None and asked.is_strict and words & wanted and asked.fits(raw):
             words.add(VALUE)
         found.append(_Line(start, start + len(raw), frozenset(words), severity))
         start += len(raw) + 1

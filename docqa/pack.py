@@ -235,14 +235,12 @@ def _merged(items: Sequence[_Item]) -> list[Evidence]:
     last_ordinal = -1
     for evidence in found:
         previous = merged[-1] if merged else None
-        follows = (
+        if (
             previous is not None
             and previous.chunk.span.doc_id == evidence.chunk.span.doc_id
             and evidence.chunk.ordinal == last_ordinal + 1
-            and evidence.chunk.headings == previous.chunk.headings
-            and 0 <= evidence.chunk.span.start - previous.chunk.span.end <= MAX_GAP
-        )
-        if previous is not None and follows:
+            and follows(previous.chunk, evidence.chunk)
+        ):
             merged[-1] = _rejoined(previous, evidence)
         else:
             merged.append(evidence)
@@ -262,6 +260,11 @@ def _rejoined(left: Evidence, right: Evidence) -> Evidence:
         marks=tuple(sorted(marks, key=lambda mark: -mark.score)),
         read_score=max(reads, default=None),
     )
+
+
+def follows(left: Chunk, right: Chunk) -> bool:
+    """Return whether `right` goes on where `left`, of the same document, ends: one passage."""
+    return left.headings == right.headings and 0 <= right.span.start - left.span.end <= MAX_GAP
 
 
 def rejoin(left: Chunk, right: Chunk) -> Chunk:

@@ -64,21 +64,25 @@ class _Writer:
             parts += [f"{self._name(i)}: {n:,}" for i, n in tally.per_document.most_common(10)]
         return self._text(parts)
 
+    @property
+    def _is_mixed(self) -> bool:
+        """Whether different lines were counted, few enough to show each kind."""
+        return 1 < len(self._tally.values) <= MAX_FORMS
+
     def _kinds(self) -> str:
         """Say where most of the records are of one kind: the others may not be what is meant."""
         values = self._tally.values
-        if not 1 < len(values) <= MAX_FORMS:
+        if not self._is_mixed:
             return ""
         return f", {values.most_common(1)[0][1]:,} of them of the commonest kind of {len(values)}"
 
     def _forms(self) -> list[str]:
         """The different lines among those counted, for the reader to judge what was counted."""
-        values = self._tally.values
-        if not 1 < len(values) <= MAX_FORMS:
+        if not self._is_mixed:
             return []
         return [
             f"{n:,} × {form}{self._mark(self._tally.example[form])}"
-            for form, n in values.most_common()
+            for form, n in self._tally.values.most_common()
         ]
 
     def one(self) -> ScanText:

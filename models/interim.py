@@ -20,7 +20,7 @@ from docqa.asked import Asked, asked_for
 from docqa.errors import ModelNotFound, ModelRefused
 from docqa.protocols import Embedder, Passage, Relevance
 from docqa.types import Mark
-from docqa.wording import content_words, identifiers, sentences
+from docqa.wording import content_words, sentences
 
 if TYPE_CHECKING:
     from models.reader import PassageReader
@@ -117,10 +117,11 @@ class InterimReranker:
             self.BIAS + sum(w * f for w, f in zip(self.WEIGHTS, row, strict=True))
             for row in features
         ]
-        n_read = N_READ if is_marked else 0
-        order = sorted(range(len(passages)), key=logits.__getitem__, reverse=True)[:n_read]
-        read = self._read(question, [passages[i] for i in order], [logits[i] for i in order])
-        looked = dict(zip(order, read, strict=True))
+        looked: dict[int, tuple[tuple[Mark, ...], float | None]] = {}
+        if is_marked:
+            best = sorted(range(len(passages)), key=logits.__getitem__, reverse=True)[:N_READ]
+            read = self._read(question, [passages[i] for i in best], [logits[i] for i in best])
+            looked = dict(zip(best, read, strict=True))
         found = []
         for i, (logit, row, span) in enumerate(zip(logits, features, spans, strict=True)):
             score = 1.0 / (1.0 + math.exp(-logit))
@@ -221,7 +222,6 @@ class _Look:
         }
         self._total = sum(self._idf.values()) or 1.0
         self._asked: Asked | None = asked_for(question)
-        self._codes = frozenset(identifiers(question))
 
     def coverage(self, words: Container[str]) -> float:
         """Return the share of the question's idf that `words` have."""
@@ -235,7 +235,7 @@ class _Look:
             words = content_words(sentence)
             fits = 0.0
             if self._asked is not None:
-                fits = 1.0 if self._asked.fits(sentence, self._codes) else -1.0
+                fits = 1.0 if self._asked.fits(sentence) else -1.0
             found.append(_Sentence(start, end, self.coverage(set(words)), fits, len(words)))
         return sorted(found, key=lambda s: (-s.coverage - 0.1 * s.fits, s.start))
 

@@ -7,6 +7,7 @@ import os
 import sys
 from pathlib import Path
 
+from docqa.answer_json import answer_json
 from docqa.cli import render
 from docqa.events import Answered, AnswerText, Packed, PrefillProgress, Retrieved
 from docqa.sanitize import sanitize
@@ -63,7 +64,7 @@ class AnswerPrinter:
         assert self.answer is not None
         arguments, answer = self._arguments, self.answer
         if arguments.json:
-            value = render.answer_json(answer)
+            value = answer_json(answer)
             if arguments.session:
                 value["session"] = arguments.session
             if arguments.explain:

@@ -12,7 +12,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from docqa.answer_json import answer_json
 from docqa.prompts import place
 from docqa.sanitize import sanitize, sanitize_line
 from docqa.types import (
@@ -24,8 +23,6 @@ from docqa.types import (
     Locator,
     PackedPrompt,
 )
-
-__all__ = ["answer_json"]
 
 MAX_EXPLAINED = 30  # rows of --explain, unless a source stands lower
 

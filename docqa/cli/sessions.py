@@ -8,6 +8,7 @@ from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 
+from docqa.answer_json import answer_json
 from docqa.cli import render
 from docqa.errors import ExitCode, UsageError
 from docqa.sanitize import sanitize, sanitize_line
@@ -103,7 +104,7 @@ def _search(arguments: argparse.Namespace, workspace: Workspace) -> int:
                 {
                     "session": session.name,
                     "turn": turn.ordinal + 1,
-                    **render.answer_json(turn.answer),
+                    **answer_json(turn.answer),
                 }
             )
         else:

@@ -29,9 +29,9 @@ def test_the_kind_of_answer(question, fits, fails):
 
 def test_numbers_that_are_no_values():
     asked = asked_for("How many vanes has the TWX 40?")
-    codes = frozenset({"twx40"})
-    assert not asked.fits("The TWX 40 has vanes of steel.", codes)
-    assert asked.fits("The TWX 40 has six vanes.", codes)
+    assert asked.codes == frozenset({"twx40"})
+    assert not asked.fits("The TWX 40 has vanes of steel.")
+    assert asked.fits("The TWX 40 has six vanes.")
     assert not asked.fits("9.4 Replacing the vanes")
     assert not asked.fits("2026-03-12T10:31:09.731Z vanes replaced")
     assert not asked.fits("The works were founded in 1934, and moved on May 3, 1960.")

@@ -86,6 +86,11 @@ def test_the_reader_moves_the_mark_to_the_sentence_that_says_it(interim):
     assert text[both.marks[0].start :].startswith("It lasts")
     (ranked,) = InterimReranker(WordEmbedder(), Reads).score(question, [passage], is_marked=False)
     assert ranked.score == both.score and ranked.read_score is None
+    opened = []
+    InterimReranker(WordEmbedder(), lambda: opened.append(1)).score(
+        question, [passage], is_marked=False
+    )
+    assert not opened
     assert len(both.marks) == 2 and both.marks[0].score > both.marks[1].score
 
 
