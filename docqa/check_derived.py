@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from docqa.errors import LibraryCorrupt
 from docqa.index import IndexMismatch
 from docqa.index.dense import FILE, VectorIndex
 from docqa.index.lexical import LexicalIndex
+from docqa.index.unwritable import ReadableFolder
 from docqa.migrations import LIVE
 from docqa.parse.log_tail import Growth, compare
 from docqa.parse.stream import extracted_text
@@ -95,10 +97,12 @@ def lexical_problem(store: Store) -> str | None:
     if not store.paths.lexical.exists():
         return None
     try:
-        index = LexicalIndex.open(store.paths.lexical, store.library_id(), is_thorough=True)
-        if index.seq != store.last_seq():
-            return None
-        held = np.fromiter(index.chunk_ids_containing([]), np.int64)
+        with closing(ReadableFolder(store.paths.lexical)) as readable:
+            index = LexicalIndex.open(readable.path(), store.library_id(), is_thorough=True)
+            seq = index.seq
+            if seq != store.last_seq():
+                return None
+            held = np.fromiter(index.chunk_ids_containing([]), np.int64)
     except IndexMismatch as mismatch:
         return mismatch.reason
     with store.db.read() as connection:
@@ -106,7 +110,7 @@ def lexical_problem(store: Store) -> str | None:
             f"SELECT chunk_id FROM chunks JOIN documents USING (doc_id) WHERE life = {LIVE}"
         ).fetchall()
     expected = np.sort(np.fromiter((row[0] for row in rows), np.int64, len(rows)))
-    if np.array_equal(held, expected) or index.seq != store.last_seq():  # or written meanwhile
+    if np.array_equal(held, expected) or seq != store.last_seq():  # or written meanwhile
         return None
     missing, foreign = np.setdiff1d(expected, held), np.setdiff1d(held, expected)
     return (

@@ -7,6 +7,7 @@ fork, and the file is never opened by anything but SQLite (closing it would drop
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import sys
 import threading
@@ -35,6 +36,7 @@ class Database:
         self._guard = threading.Lock()
         self._write_lock = threading.Lock()
         self._writer: sqlite3.Connection | None = None
+        self._is_stale = False  # connections were opened while nothing could be written
         self._is_closed = False
 
     @classmethod
@@ -119,11 +121,26 @@ class Database:
             return int(connection.execute("PRAGMA freelist_count").fetchone()[0])
 
     def _writing_connection(self) -> sqlite3.Connection:
+        if self._is_stale and self._may_write():
+            self._drop_connections()
         if self._writer is None:
             if self._is_closed:
                 raise LibraryError(f"{self.path.parent}: the library was closed.")
+            self._is_stale |= not self._may_write()
             self._writer = _connect(self.path, "rw")
         return self._writer
+
+    def _may_write(self) -> bool:
+        return os.access(self.path, os.W_OK)
+
+    def _drop_connections(self) -> None:
+        """Close what was opened on a disk that was read-only then: the process would stay so."""
+        with self._guard:
+            self._is_stale = False
+            idle, self._idle = self._idle, []
+        writer, self._writer = self._writer, None
+        for connection in [*idle, *([writer] if writer else [])]:
+            connection.close()
 
     def _borrow(self) -> sqlite3.Connection:
         with self._guard:
@@ -131,6 +148,7 @@ class Database:
                 raise LibraryError(f"{self.path.parent}: the library was closed.")
             if self._idle:
                 return self._idle.pop()
+            self._is_stale |= not self._may_write()
         return connect_reader(self.path)
 
     def _give_back(self, connection: sqlite3.Connection) -> None:

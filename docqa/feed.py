@@ -14,6 +14,7 @@ from contextlib import suppress
 from docqa.errors import LibraryError
 from docqa.index import IndexMismatch
 from docqa.index.lexical import LexicalIndex
+from docqa.index.unwritable import ReadableFolder
 from docqa.lock import WriteLock
 from docqa.store import Store
 from docqa.types import Document, Scope
@@ -32,6 +33,7 @@ class WordFeed:
         self._store = store
         self._lock = WriteLock(store.paths.root / "lexical.lock")
         self._index: LexicalIndex | None = None
+        self._readable = ReadableFolder(store.paths.lexical)
         self._committed_at = 0.0
         self._driven_at = -math.inf  # a sync of this process feeds it since
 
@@ -42,7 +44,7 @@ class WordFeed:
             if not self._is_current() and not (self._open() and self._is_fed()):
                 self._follow(SEARCH_WAIT_S if self._open() else FEED_TIMEOUT_S)
         except LibraryError:  # busy, or a library that cannot be written: what is there answers
-            if self._open() is None:
+            if self._open() is None and not self._make_for_itself():
                 raise
         assert self._index is not None
         return self._index
@@ -76,12 +78,24 @@ class WordFeed:
         """Let go of the index."""
         if self._index is not None:
             self._index.close()
+        self._readable.close()
 
     def _open(self) -> LexicalIndex | None:
-        if self._index is None:
-            with suppress(IndexMismatch):
-                self._index = LexicalIndex.open(self._store.paths.lexical, self._store.library_id())
+        with suppress(IndexMismatch):
+            folder = self._readable.path()
+            if self._index is None or self._index.folder != folder:
+                self._index = None
+                self._index = LexicalIndex.open(folder, self._store.library_id())
         return self._index
+
+    def _make_for_itself(self) -> bool:
+        """Where nothing can be written and no index can be read: make one that nobody else has."""
+        folder = self._readable.empty()
+        if folder is None:
+            return False
+        self._index = LexicalIndex.create(folder, self._store.library_id())
+        self._feed(self._index)
+        return True
 
     def _create(self) -> LexicalIndex:
         self._index = LexicalIndex.create(self._store.paths.lexical, self._store.library_id())
