@@ -14,6 +14,7 @@ from docqa.config import Config, ModelConfig
 from docqa.errors import DocqaError
 from docqa.library import Library
 from docqa.paths import LibraryPaths
+from docqa.process_memory import give_back_large_blocks
 from docqa.protocols import Embedder, Engine, Reranker
 from docqa.types import EngineInfo
 from docqa.workspace import NO_MODEL_NAME, Workspace
@@ -44,6 +45,7 @@ def build(config: Config, *, warn: Callable[[str], None] | None = None) -> Works
 
     `warn` hears what the user should know of the settings, when the language model is opened.
     """
+    give_back_large_blocks()
 
     def open_embedder() -> Embedder:
         from models.embedder import open_embedder

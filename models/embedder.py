@@ -332,8 +332,7 @@ class OnnxMiniLM(_BertEmbedder):
     def _forward(self, rows: TokenIds) -> Vectors:
         ids, lengths = self._padded(rows)
         pool = self._pool_weights(lengths, ids.shape[1])[:, None]
-        inputs = {"ids": ids, "lengths": lengths, "pool": pool}
-        vectors: Vectors = self._session.run(None, inputs)[0][:, 0]
+        vectors: Vectors = self._session.run(ids=ids, lengths=lengths, pool=pool)[0][:, 0]
         return vectors
 
 

@@ -17,18 +17,18 @@ import struct
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-if TYPE_CHECKING:
-    import onnxruntime
+from docqa.process_memory import give_back_free_pages
 
 Weights = Mapping[str, npt.NDArray[Any]]
 Ids = npt.NDArray[np.int32]
 
 FLOAT, INT32 = 1, 6  # TensorProto.DataType
+WORD = "word"  # the table of word vectors, read row by row
 POOL = ("B", 1, "T")
 Value = tuple[str, int, Iterable[int | str]]
 """An input or output of a graph: name, TensorProto.DataType, sizes (a name: any)."""
@@ -65,31 +65,48 @@ class BertShape:
         )
 
 
-def open_session(folder: Path, shape: BertShape, n_threads: int) -> onnxruntime.InferenceSession:
+class BertSession:
+    """An ONNX Runtime session on the CPU. The word table stays where it is, an input of every run.
+
+    As a weight it would be copied: 47 MB for MiniLM, for each session. So it stays mapped from its
+    file, of which only the rows of words that occur are ever read.
+    """
+
+    def __init__(self, graph: bytes, weights: Weights, n_threads: int) -> None:
+        """Take a ModelProto by `model` and its weights; they are copied, but for `word`."""
+        import onnxruntime as ort
+
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = n_threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        options.enable_mem_pattern = False  # a plan for each shape of batch, and hardly two alike
+        # Threads that spin between operators gain little here and take a core from the parser.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        self._table = weights[WORD]
+        names = [name for name in weights if name != WORD]
+        values = [ort.OrtValue.ortvalue_from_numpy(weights[name]) for name in names]
+        options.add_external_initializers(names, values)
+        self._session = ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+        del values
+        give_back_free_pages()  # of what was copied and repacked: 100 MB
+
+    def run(self, **inputs: npt.NDArray[Any]) -> list[npt.NDArray[np.float32]]:
+        """Return the outputs of the graph, in its order."""
+        found: list[npt.NDArray[np.float32]] = self._session.run(
+            None, {**inputs, WORD: self._table}
+        )
+        return found
+
+
+def open_session(folder: Path, shape: BertShape, n_threads: int) -> BertSession:
     """Return a session: ids (B, T) int32, lengths (B,) int32, pool (B, 1, T) float32 -> (B, 1, D).
 
     Rows are padded on the right. `pool` weighs the tokens of a row: 1/length each for mean pooling.
     The output rows have unit length.
     """
     weights = fused_weights(read_weights(folder / "model.safetensors"), shape)
-    return session_of(_graph(shape, weights), weights, n_threads)
-
-
-def session_of(graph: bytes, weights: Weights, n_threads: int) -> onnxruntime.InferenceSession:
-    """Return a session on the CPU of a ModelProto whose initialisers are `weights`."""
-    import onnxruntime as ort
-
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = n_threads
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    # Threads that spin between operators gain little here and take a core from the parser.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    names = list(weights)
-    # The session copies what it repacks and refers to the rest: OrtValue keeps the arrays alive.
-    values = [ort.OrtValue.ortvalue_from_numpy(weights[name]) for name in names]
-    options.add_external_initializers(names, values)
-    return ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+    return BertSession(_graph(shape, weights), weights, n_threads)
 
 
 def open_torch(
@@ -138,20 +155,47 @@ def open_torch(
 def read_weights(file: Path) -> dict[str, npt.NDArray[np.float32]]:
     """Return the tensors as float32, without the prefix that some checkpoints carry.
 
+    What is float32 in the file stays there: mapped.
+
     Raises:
         ValueError: the file is truncated or not safetensors.
     """
     from safetensors import SafetensorError, safe_open
 
     try:
-        with safe_open(str(file), framework="np") as tensors:
-            return {
-                name.removeprefix("bert."): tensors.get_tensor(name).astype(np.float32, copy=False)
+        with safe_open(str(file), framework="np") as tensors:  # checks every size and offset
+            names = [
+                name
                 for name in tensors.keys()  # noqa: SIM118 (not a dict)
                 if not name.endswith("position_ids") and "pooler" not in name
+            ]
+            mapped = _mapped_floats(file)
+            return {
+                name.removeprefix("bert."): mapped[name]
+                if name in mapped
+                else tensors.get_tensor(name).astype(np.float32)
+                for name in names
             }
     except SafetensorError as error:
         raise ValueError(str(error)) from error
+
+
+def _mapped_floats(file: Path) -> dict[str, npt.NDArray[np.float32]]:
+    """Return the float32 tensors of a safetensors file that was checked, without reading them."""
+    with file.open("rb") as source:
+        n_header = int.from_bytes(source.read(8), "little")
+        header = json.loads(source.read(n_header))
+    found = {}
+    for name, entry in header.items():
+        if name == "__metadata__" or entry["dtype"] != "F32":
+            continue
+        offset = 8 + n_header + entry["data_offsets"][0]
+        # A mapping each: what is read once goes away with its array. Private, as torch wants
+        # to be able to write.
+        mapped = np.memmap(file, "<f4", "c", offset=offset, shape=tuple(entry["shape"]))
+        if mapped.flags.aligned:
+            found[name] = mapped.view(np.ndarray)
+    return found
 
 
 def fused_weights(raw: Weights, shape: BertShape) -> dict[str, npt.NDArray[np.float32]]:
@@ -212,7 +256,7 @@ def check_shapes(fused: Weights, shape: BertShape) -> None:
 
 
 def _graph(shape: BertShape, weights: Weights) -> bytes:
-    """Return the ModelProto: opset 17 and com.microsoft 1; all weights are external."""
+    """Return the ModelProto of the encoder with pooling and unit length."""
     last = f"h{shape.n_layers}"
     nodes = [
         *encoder_nodes(shape),
@@ -241,11 +285,16 @@ def encoder_nodes(shape: BertShape, *, has_types: bool = False) -> list[bytes]:
 def model(
     nodes: Iterable[bytes], weights: Weights, inputs: Iterable[Value], outputs: Iterable[Value]
 ) -> bytes:
-    """Return the ModelProto of a graph: opset 17 and com.microsoft 1; all weights are external."""
+    """Return the ModelProto of a graph: opset 17 and com.microsoft 1.
+
+    `word` is an input, all other weights are external.
+    """
     graph = b"".join(_field(1, part) for part in nodes)
     graph += _field(2, b"bert")
-    graph += b"".join(_field(5, _external(name, array)) for name, array in weights.items())
-    graph += b"".join(_field(11, _value(*value)) for value in inputs)
+    kept = {name: array for name, array in weights.items() if name != WORD}
+    graph += b"".join(_field(5, _external(name, array)) for name, array in kept.items())
+    tables = [(WORD, FLOAT, weights[WORD].shape)]
+    graph += b"".join(_field(11, _value(*value)) for value in [*inputs, *tables])
     graph += b"".join(_field(12, _value(*value)) for value in outputs)
     opsets = [_field(2, 17), _field(1, _MICROSOFT.encode()) + _field(2, 1)]
     return _field(1, 8) + _field(7, graph) + b"".join(_field(8, opset) for opset in opsets)

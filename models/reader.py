@@ -30,6 +30,7 @@ from models.minilm import (
     FLOAT,
     INT32,
     POOL,
+    BertSession,
     BertShape,
     Value,
     check_shapes,
@@ -38,7 +39,6 @@ from models.minilm import (
     model,
     node,
     read_weights,
-    session_of,
 )
 from models.reader_pairs import FORMAT, Ids, layout, padded, room, windows
 
@@ -116,7 +116,7 @@ class ReaderNet:
             if shape is None:
                 raise ValueError("the base is no BERT encoder")
             self.shape = shape
-            self._session = session_of(*_graph(base, weights, shape), n_threads)
+            self._session = BertSession(*_graph(base, weights, shape), n_threads)
         except (OSError, ValueError, KeyError, RuntimeError) as error:
             raise ModelRefused(f"{weights.name}: the reader does not load: {error!r}") from error
 
@@ -124,8 +124,7 @@ class ReaderNet:
         """Return relevance (B,), start and end logits (B, T, 2) of ids, types (B, T), lengths."""
         pool = np.zeros((len(ids), 1, ids.shape[1]), np.float32)
         pool[:, :, 0] = 1.0  # [CLS]
-        inputs = {"ids": ids, "types": types, "lengths": lengths, "pool": pool}
-        relevance, spans = self._session.run(None, inputs)
+        relevance, spans = self._session.run(ids=ids, types=types, lengths=lengths, pool=pool)
         return relevance[:, 0, 0], spans
 
 

@@ -2,7 +2,8 @@
 
     python -m docqa.bench.size DIR [--pages 1000] [--log-gb 2]
 
-Takes PDFs of DIR until there are so many pages, and a synthetic service log of so many bytes. They
+Takes PDFs of DIR until there are so many pages (0: the log alone), and a synthetic service log of
+so many bytes. They
 are added to a new library in a process of its own, as `docqa add` does it; then questions are asked
 from the command line, each in a new process. Reported:
 
@@ -104,10 +105,10 @@ def _add(pipe: multiprocessing.connection.Connection, library: Path, paths: list
         whole_s = time.perf_counter() - began
         n_chunks = workspace.library.store.count_chunks()
     n_bytes = sum(file.stat().st_size for file in library.rglob("*") if file.is_file())
+    what = {".pdf": "every PDF", ".log": "the log"}
     pipe.send(
         [
-            ("words of every PDF found after", f"{last['.pdf']:,.0f} s"),
-            ("words of the log found after", f"{last['.log']:,.0f} s"),
+            *((f"words of {what[kind]} found after", f"{s:,.0f} s") for kind, s in last.items()),
             ("everything with vectors after", f"{whole_s:,.0f} s"),
             ("chunks", f"{n_chunks:,}"),
             ("passages embedded", f"{n_vectors:,}"),
