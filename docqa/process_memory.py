@@ -3,7 +3,9 @@
 glibc keeps much of it by default: each large block that is freed raises the size up to which blocks
 are carved out of the heap, where one small block still in use holds all that lies below it
 (mallopt(3), M_MMAP_THRESHOLD). While a log of 200 MB was indexed, a third of what the process held
-was such memory.
+was such memory. And each thread that allocates may get a heap of its own, eight times as many as
+there are cores (mallopt(3), M_ARENA_MAX), each with its own holes: a process that took in files and
+answered grew by a seventh in ten minutes, while what it used stayed the same.
 
 Elsewhere (macOS, Windows, musl) both functions do nothing: those allocators give back by themselves
 or have no such call.
@@ -15,14 +17,19 @@ import ctypes
 import functools
 import sys
 
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8  # malloc.h
 _BLOCK_BYTES = 1 << 20  # from which a block is a mapping of its own, gone when it is freed
 _HEAP_TOP_BYTES = 8 << 20  # that may lie free at the end of the heap
+_N_HEAPS = 2  # that threads share: the native libraries at work here allocate little while they run
 
 
 def give_back_large_blocks() -> None:
-    """Let blocks of a megabyte and more go back when they are freed, for all of the process."""
+    """Let blocks of a megabyte and more go back when they are freed, for all of the process.
+
+    Smaller ones come from two heaps. Heaps that are there already stay: call it before threads.
+    """
     if libc := _glibc():
+        libc.mallopt(_M_ARENA_MAX, _N_HEAPS)
         libc.mallopt(_M_MMAP_THRESHOLD, _BLOCK_BYTES)
         libc.mallopt(_M_TRIM_THRESHOLD, _HEAP_TOP_BYTES)
 

@@ -41,3 +41,35 @@ def freed(settled: int, trimmed: int) -> int:
 @pytest.mark.parametrize("case", [(1, 0), (0, 1), (1, 1)])
 def test_freed_blocks_leave_the_process(case):
     assert freed(*case) > 0.9 * N_BLOCKS * BLOCK_BYTES
+
+
+THREADS = """
+import ctypes, sys, threading
+from docqa.process_memory import give_back_large_blocks
+
+if sys.argv[1] == "1":
+    give_back_large_blocks()
+all_here = threading.Barrier(12)
+
+def allocate():
+    all_here.wait()
+    kept = [bytes(5_000) for _ in range(2_000)]
+    all_here.wait()
+
+threads = [threading.Thread(target=allocate) for _ in range(12)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+ctypes.CDLL(None).malloc_stats()
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc's allocator")
+@pytest.mark.parametrize(("settled", "is_few"), [("0", False), ("1", True)])
+def test_threads_share_two_heaps(settled, is_few):
+    command = [sys.executable, "-c", THREADS, settled]
+    said = subprocess.run(command, check=True, capture_output=True, text=True).stderr
+    n_heaps = said.count("Arena ")
+    assert n_heaps >= 1
+    assert (n_heaps <= 2) is is_few
