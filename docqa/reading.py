@@ -41,6 +41,7 @@ MAX_STRIKES = 2
 READ_ATTEMPTS = 3  # of a file that changes while it is read
 PROGRESS_S = 0.2
 HASH_BYTES = 1 << 20
+SMALL_BYTES = 1 << 14
 NAMED_PAGES = 12  # in a warning; of more, their number is said
 
 
@@ -370,9 +371,12 @@ def _hash(path: str, cancel: threading.Event) -> bytes:
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
     digest = hashlib.sha256()
     with open(os.open(path, flags | getattr(os, "O_CLOEXEC", 0)), "rb", buffering=0) as file:  # noqa: PTH123
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode):
             raise OSError("is not a regular file")
-        while block := file.read(HASH_BYTES):
+        # A buffer for the whole block is made first: for small files that cost more than the rest.
+        n_bytes = min(HASH_BYTES, max(status.st_size + 1, SMALL_BYTES))
+        while block := file.read(n_bytes):
             digest.update(block)
             if cancel.is_set():
                 raise Interrupted("Stopped. Everything that was finished is kept.")
