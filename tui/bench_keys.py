@@ -3,8 +3,10 @@
 The app runs in a pseudo-terminal of its own. A key is written to it, and the clock stops when its
 effect has been painted: a letter of the question line, or the line that a scroll brings into sight.
 
-    typing          nothing else going on
-    typing, loaded  while it indexes a PDF of N pages and answers with the default model
+    typing          nothing else going on: the machine itself
+    indexing        while it indexes a PDF of N pages
+    asking          while it answers one question after another with the default model
+    loaded          while it does both
     log             a page down in a log of 200,000 lines
     book            a page down in the extracted text of 2,000 pages
 
@@ -34,9 +36,17 @@ ROWS, COLUMNS = 40, 160
 GAP_S = 0.12  # between keys: a fast typist
 LETTERS = [chr(code) for code in range(0x16A0, 0x16EB)]  # runes: nothing else paints them
 N_LOG_LINES, N_BOOK_PAGES = 200_000, 2_000
-PHASES = ("typing", "loaded", "log", "book")
+TYPING = ("typing", "indexing", "asking", "loaded")
+PHASES = (*TYPING, "log", "book")
 READY = "ready"
 START_S = 180
+QUESTIONS = (
+    "Which torque do the casing cover bolts need?",
+    "How often is the oil of the bearings changed?",
+    "What is to be done before the pump is started for the first time?",
+    "Which spare parts are to be kept for two years?",
+    "How is the pump stored for a long time?",
+)
 
 
 class Terminal:
@@ -111,7 +121,7 @@ def measure(phase: str, n_keys: int, n_pages: int, folder: Path) -> tuple[list[f
 
 
 def _one_key(terminal: Terminal, phase: str, number: int) -> float | None:
-    if phase in ("typing", "loaded"):
+    if phase in TYPING:
         letter = LETTERS[number % len(LETTERS)]
         terminal.write(letter)
         return terminal.wait_for(lambda seen: letter.encode() in seen, 20)
@@ -127,6 +137,7 @@ def _child(phase: str, folder: Path, n_pages: int) -> None:
     from tui.app import DocqaApp
     from tui.line_view import LineView
     from tui.lines import FileLines, TextLines
+    from tui.welcome import sample_paths
 
     class BenchApp(DocqaApp):
         def on_ready(self) -> None:
@@ -134,10 +145,11 @@ def _child(phase: str, folder: Path, n_pages: int) -> None:
 
         def _start(self) -> None:
             lines = self.main.query_one(LineView)
-            if phase == "loaded":
+            if phase in ("indexing", "loaded"):
                 self.indexing.add([_book(folder, n_pages)])
+            if phase in ("asking", "loaded"):
                 self.set_interval(0.5, self._keep_asking)
-            elif phase != "typing":
+            if phase not in TYPING:
                 self.main.query_one(TabbedContent).active = "tab-lines"
                 source = FileLines(_log(folder)) if phase == "log" else TextLines(_text())
                 lines.show(source, range(0))
@@ -147,9 +159,12 @@ def _child(phase: str, folder: Path, n_pages: int) -> None:
 
         def _keep_asking(self) -> None:
             if not self.answering.is_running:
-                self.answering.ask(f"What does part {len(self.main.turns)} say about pressure?")
+                self.answering.ask(QUESTIONS[len(self.main.turns) % len(QUESTIONS)])
 
     with build(Config(library=LibraryConfig(folder / f"library-{phase}"))) as workspace:
+        if phase in ("asking", "loaded"):
+            for _ in workspace.sync(sample_paths()):
+                pass
         BenchApp(workspace).run()
 
 
@@ -198,8 +213,7 @@ def main() -> None:
         return
     sys.stdout.write(f"{'phase':<10} {'p50 ms':>8} {'p99 ms':>8} {'max ms':>8} {'MB':>6}\n")
     with TemporaryDirectory(prefix="docqa-bench-") as folder:
-        if "loaded" in (arguments.phase or PHASES):
-            _book(Path(folder), arguments.pages)
+        _book(Path(folder), arguments.pages)
         for phase in arguments.phase or PHASES:
             taken, rss = measure(phase, arguments.keys, arguments.pages, Path(folder))
             p50, p99 = statistics.median(taken), statistics.quantiles(taken, n=100)[-1]

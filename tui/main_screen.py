@@ -30,7 +30,7 @@ from tui.question import QuestionLine
 from tui.sessions import SessionRow
 from tui.sessions_panel import SessionsPanel
 from tui.status import Status, StatusLine
-from tui.transcript import Transcript, TurnView
+from tui.transcript import Transcript
 from tui.turns import Turn
 from tui.welcome import welcome_content
 
@@ -56,7 +56,8 @@ class MainScreen(Screen[None]):
         super().__init__()
         self._workspace = workspace
         self._renderer, self._graphics = renderer, graphics
-        self._status = status
+        self._status_line = StatusLine(status, id="status")
+        self._transcript = Transcript(id="transcript")
         self.turns: list[Turn] = []
         self.chosen: Turn | None = None
 
@@ -70,10 +71,10 @@ class MainScreen(Screen[None]):
                 yield DocumentsPanel(id="documents")
             with Vertical(id="conversation"):
                 yield Static(markup=False, id="welcome")
-                yield Transcript(id="transcript")
+                yield self._transcript
                 yield QuestionLine(id="question")
             yield EvidencePane(self._workspace, self._renderer, self._graphics, id="evidence")
-        yield StatusLine(self._status, id="status")
+        yield self._status_line
         yield Footer()
 
     def on_mount(self) -> None:
@@ -87,7 +88,7 @@ class MainScreen(Screen[None]):
     @property
     def is_laid_out(self) -> bool:
         """Whether the panes are there: not before the first paint, nor while the app closes."""
-        return bool(self.query(StatusLine)) and bool(self.query(Transcript))
+        return self.is_mounted and self._status_line.is_attached and self._transcript.is_attached
 
     def show_documents(self, documents: list[Document]) -> None:
         """Show the documents of the library."""
@@ -112,8 +113,7 @@ class MainScreen(Screen[None]):
 
     def show_status(self, status: Status) -> None:
         """Show another status."""
-        self._status = status
-        self.query_one(StatusLine).show(status)
+        self._status_line.show(status)
 
     def show_sessions(self, rows: Sequence[SessionRow], open_title: str | None) -> None:
         """Show the sessions and which is open."""
@@ -124,22 +124,19 @@ class MainScreen(Screen[None]):
         self.turns.append(turn)
         self.chosen = turn
         self.query_one("#welcome").display = False
-        self.query_one(Transcript).add(turn)
+        self._transcript.add(turn)
 
     def show_turns(self, turns: list[Turn]) -> None:
         """Show another session."""
         self.turns = list(turns)
         self.chosen = turns[-1] if turns else None
         self.query_one("#welcome").display = not turns
-        self.query_one(Transcript).replace(turns)
+        self._transcript.replace(turns)
         self.query_one(QuestionLine).remember([t.question for t in turns])
 
     def refresh_turn(self, turn: Turn) -> None:
         """Show what is new of a turn."""
-        for view in self.query(TurnView):
-            if view.turn is turn:
-                view.show()
-                self.query_one(Transcript).follow()
+        self._transcript.refresh_turn(turn)
 
     # What the user does
 
@@ -196,11 +193,11 @@ class MainScreen(Screen[None]):
             return
         if self.has_class("-narrow") and self.has_class("-evidence"):
             self.remove_class("-evidence")
-            self.query_one(Transcript).focus()
+            self._transcript.focus()
             return
         question = self.query_one(QuestionLine)
         if question.has_focus:
-            self.query_one(Transcript).focus()
+            self._transcript.focus()
         else:
             question.focus()
 

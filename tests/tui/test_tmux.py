@@ -90,6 +90,12 @@ class Tmux:
 
     def close(self) -> None:
         self._tmux("kill-server")
+        socket = Path(self._socket)
+        for _ in range(100):  # a server that is still ending would take the next command with it
+            if not socket.exists() or not self._tmux("list-sessions"):
+                break
+            time.sleep(0.1)
+        socket.unlink(missing_ok=True)
 
 
 @pytest.fixture
