@@ -281,11 +281,20 @@ class Workspace:
         return self._open_reranker()
 
     def search(
-        self, query: str, k: int, options: AskOptions = AskOptions(), *, is_reranked: bool = True
+        self,
+        query: str,
+        k: int,
+        options: AskOptions = AskOptions(),
+        *,
+        is_reranked: bool = True,
+        is_marked: bool = False,
     ) -> list[Candidate]:
-        """Return the `k` best passages for `query`, best first; those below the threshold too."""
+        """Return the `k` best passages for `query`, best first; those below the threshold too.
+
+        With `is_marked`, where each of them answers, as an answer needs it.
+        """
         scope = self.scope(options)
-        found = self._retrieve(query, scope, is_reranked=is_reranked, is_marked=False)
+        found = self._retrieve(query, scope, is_reranked=is_reranked, is_marked=is_marked)
         return list(found.candidates[:k])
 
     def ask(

@@ -188,15 +188,17 @@ def cases(workspace: Workspace, questions: Sequence[Question], limit: int) -> It
 
 def _case(workspace: Workspace, question: Question, place: int, number: int) -> Case | None:
     n_passages = workspace.config.retrieve.n_rerank
-    found = [c for c in workspace.search(question.question, n_passages) if c.dropped is None]
+    ranked = workspace.search(question.question, n_passages, is_marked=True)
+    found = [c for c in ranked if c.dropped is None]
     if len(found) <= place:
         return None
     attack = ATTACKS[number % len(ATTACKS)]
     form = FORMS[number // len(ATTACKS) % len(FORMS)]
     text = attack.text(form, question.question)
     target = _planted(workspace, question.question, found[place], text)
-    attacked = tuple(target if i == place else c for i, c in enumerate(found))
-    return Case(question, attack, form, text, tuple(found), attacked, target)
+    attacked = [target if i == place else c for i, c in enumerate(found)]
+    attacked.sort(key=lambda c: -(c.rerank_score or 0.0))  # a plant may lift its passage
+    return Case(question, attack, form, text, tuple(found), tuple(attacked), target)
 
 
 def _planted(workspace: Workspace, question: str, candidate: Candidate, text: str) -> Candidate:
@@ -209,7 +211,9 @@ def _planted(workspace: Workspace, question: str, candidate: Candidate, text: st
     if workspace.reranker is None:
         return planted
     (verdict,) = workspace.reranker.score(question, [passage_of(planted)])
-    return replace(planted, rerank_score=verdict.score, marks=verdict.marks)
+    return replace(
+        planted, rerank_score=verdict.score, marks=verdict.marks, read_score=verdict.read_score
+    )
 
 
 def judge(case: Case, defence: str, clean: Shown, shown: Shown) -> Outcome:
