@@ -40,10 +40,17 @@ class PlanRow:
     decode_tokens_s: float  # at its end
 
 
-def build(config: Config, *, warn: Callable[[str], None] | None = None) -> Workspace:
+def build(
+    config: Config,
+    *,
+    warn: Callable[[str], None] | None = None,
+    reads_elsewhere: bool = False,
+) -> Workspace:
     """Return a workspace over the library of `config`; models are loaded when first needed.
 
     `warn` hears what the user should know of the settings, when the language model is opened.
+    `reads_elsewhere`: files are read and watched in a process of its own, for a program with a
+    screen (docqa/background.py).
     """
     give_back_large_blocks()
 
@@ -64,7 +71,7 @@ def build(config: Config, *, warn: Callable[[str], None] | None = None) -> Works
         folder = packaged_folder() if is_packaged else Path(config.embed.model).expanduser()
         return folder / "tokenizer.json"
 
-    library = Library(
+    library = _library_class(reads_elsewhere)(
         LibraryPaths(config.library.dir),
         config,
         open_embedder=open_embedder,
@@ -96,6 +103,21 @@ def build(config: Config, *, warn: Callable[[str], None] | None = None) -> Works
         evict_kv=evict_kv,
         forget_kv=forget_kv,
     )
+
+
+def _library_class(reads_elsewhere: bool) -> type[Library]:
+    if not reads_elsewhere:
+        return Library
+    from docqa.background import BackgroundLibrary
+
+    return BackgroundLibrary
+
+
+def seal_process() -> None:
+    """Take the network from this process, which runs models, and from its children."""
+    from models.processes import seal
+
+    seal()
 
 
 def change_model(workspace: Workspace, model: ModelConfig) -> None:

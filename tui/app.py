@@ -13,6 +13,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from time import thread_time
 from typing import ClassVar
 
 from textual import on
@@ -32,6 +33,7 @@ from tui.feed import RunEnded, RunProgressed
 from tui.gpu import PERIOD_S, gpu_line
 from tui.indexing import Indexing
 from tui.library import LibraryAsked, LibraryScreen
+from tui.listing import Listing
 from tui.main_screen import MainScreen
 from tui.messages import (
     DocumentsRead,
@@ -99,6 +101,7 @@ class DocqaApp(App[int]):
         self.answering = Answering(self)
         self.indexing = Indexing(self)
         self.watching = Watching(self)
+        self._listing = Listing(self)
         for theme in THEMES:
             self.register_theme(theme)
         if is_plain:
@@ -165,25 +168,26 @@ class DocqaApp(App[int]):
     # Documents
 
     def refresh_documents(self) -> None:
-        """Read the list of documents in a thread and show it."""
-
-        def read() -> None:
-            try:
-                self.post_message(DocumentsRead(self.workspace.documents()))
-            except DocqaError as error:
-                self.call_from_thread(self.notify_plain, str(error), is_error=True)
-
-        self.run_worker(read, thread=True, exclusive=True, group="documents", exit_on_error=False)
+        """Read the list of documents in a thread and show it, now or soon."""
+        self._listing.refresh()
 
     @on(DocumentsRead)
-    def _show_documents(self, message: DocumentsRead) -> None:
-        self.documents = message.documents
+    def _on_documents_read(self, message: DocumentsRead) -> None:
+        began_s = thread_time()
+        if message.error:
+            self.notify_plain(message.error, is_error=True)
+        elif message.documents is not None:
+            self._show_documents(message.documents)
+        self._listing.shown(began_s)
+
+    def _show_documents(self, documents: list[Document]) -> None:
+        self.documents = documents
         if not self.main.is_laid_out:
             return
-        self.main.show_documents(message.documents)
-        self.conversation.keep_pins(frozenset(d.path for d in message.documents))
+        self.main.show_documents(documents)
+        self.conversation.keep_pins(frozenset(d.path for d in documents))
         if isinstance(self.screen, LibraryScreen):
-            self.screen.show_documents(message.documents)
+            self.screen.show_documents(documents)
 
     @on(PathsDropped)
     def _on_paths_dropped(self, message: PathsDropped) -> None:
@@ -407,5 +411,5 @@ def run_app(config: Config, paths: Sequence[Path] = ()) -> int:
 
     is_plain = config.tui.mode == "plain" or os.environ.get("TERM") == "dumb"
     graphics = HALF_BLOCKS if is_plain else detect_graphics()
-    with build(config) as workspace:
+    with build(config, reads_elsewhere=True) as workspace:
         return DocqaApp(workspace, paths, graphics).run() or 0

@@ -161,7 +161,8 @@ def _child(phase: str, folder: Path, n_pages: int) -> None:
             if not self.answering.is_running:
                 self.answering.ask(QUESTIONS[len(self.main.turns) % len(QUESTIONS)])
 
-    with build(Config(library=LibraryConfig(folder / f"library-{phase}"))) as workspace:
+    config = Config(library=LibraryConfig(folder / f"library-{phase}"))
+    with build(config, reads_elsewhere=True) as workspace:
         if phase in ("asking", "loaded"):
             for _ in workspace.sync(sample_paths()):
                 pass

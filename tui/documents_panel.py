@@ -13,7 +13,7 @@ from textual.widgets.option_list import Option
 
 from docqa.types import Document, State
 from tui.messages import DocumentChosen, PinAsked, ScopeChanged
-from tui.plain import assembled, file_name
+from tui.plain import assembled, file_name, plain
 
 SIGNS = {
     State.INDEXED: ("✓", "$text-success"),
@@ -24,6 +24,7 @@ SIGNS = {
     State.REMOVED: ("-", "$text-muted"),
 }
 """State → (sign, style). The sign alone says the state."""
+MAX_SHOWN = 200  # more are in the library screen: each costs time whenever the list changes
 PIN = "⊤"  # a document that stands whole in every prompt of the session
 
 
@@ -56,12 +57,14 @@ class DocumentsPanel(OptionList):
 
     def _fill(self) -> None:
         at = self.highlighted
-        self.set_options(
-            [Option(self._line(d), id=str(d.doc_id)) for d in self.documents]
-            or [Option(Content("empty: press a to add"), disabled=True)]
-        )
+        shown = self.documents[:MAX_SHOWN]
+        options = [Option(self._line(d), id=str(d.doc_id)) for d in shown]
+        n_more = len(self.documents) - len(shown)
+        if n_more:
+            options.append(Option(plain(f"… {n_more:,} more: l, the library"), disabled=True))
+        self.set_options(options or [Option(Content("empty: press a to add"), disabled=True)])
         if self.documents:
-            self.highlighted = min(at or 0, len(self.documents) - 1)
+            self.highlighted = min(at or 0, len(shown) - 1)
         n = f"{len(self.documents)}" + (f", {len(self.marked)} marked" if self.marked else "")
         self.border_subtitle = Content(n)
 

@@ -17,7 +17,7 @@ from tui.sync_state import SyncState
 if TYPE_CHECKING:
     from tui.app import DocqaApp
 
-NICENESS = 5  # so that a key is painted while every core computes vectors
+NICENESS = 5  # of a thread that reads files here, not elsewhere (docqa/background.py)
 
 
 class Indexing:
@@ -91,10 +91,10 @@ class Indexing:
         self._run = None
         state = self.state
         state.is_running = False
-        state.error = run.error
+        state.error = None if run.cancel.is_set() else run.error
         self._show()
         self._app.refresh_documents()
-        if run.error:
+        if run.error and not run.cancel.is_set():  # that it was interrupted, the user knows
             self._app.notify_plain(f"indexing ended: {run.error}", is_error=True)
         elif state.bad:
             first = state.bad[0]

@@ -23,8 +23,18 @@ from tui.messages import DocumentChosen, PinAsked, ScopeChanged
 from tui.plain import assembled, cell, file_name, plain
 from tui.sync_state import SyncState
 
-MAX_ROWS = 5000  # beyond, the filter finds
-_COLUMNS = ("", "state", "name", "size", "passages", "vectors", "changed", "problem")
+MAX_ROWS = 1000  # beyond, the filter and the tree find
+# name → width; a column that fits its content would measure every cell whenever one changes
+_COLUMNS = {
+    "": 2,
+    "state": 13,
+    "name": 34,
+    "size": 13,
+    "passages": 8,
+    "vectors": 12,
+    "changed": 16,
+    "problem": 60,
+}
 _ADVICE = {
     State.FAILED: "Repair or replace the file, then press r to read it again.",
     State.QUARANTINED: "It killed the parser twice and is left alone until it changes.",
@@ -101,7 +111,9 @@ class LibraryScreen(Screen[None]):
         self.documents = documents
         self.marked = marked  # that of the side list: the same set
         self._state = state
-        self._folder: str | None = None
+        self._folder: str | None = None  # chosen in the tree
+        self._folders: dict[str, int] = {}  # in the tree
+        self._rows: dict[str, list[Text]] = {}  # in the table, by key
 
     def compose(self) -> ComposeResult:
         """Lay out progress, filter, tree, table, details."""
@@ -120,7 +132,8 @@ class LibraryScreen(Screen[None]):
         if not self.is_laid_out:
             return  # left before that
         table = self.query_one("#library-table", DataTable)
-        table.add_columns(*[Text(name) for name in _COLUMNS])
+        for name, width in _COLUMNS.items():
+            table.add_column(Text(name), width=width)
         self.show_documents(self.documents)
         self.show_progress(self._state)
         table.focus()
@@ -137,7 +150,8 @@ class LibraryScreen(Screen[None]):
         self.documents = documents
         if not self.is_laid_out:
             return  # `on_mount` shows them
-        self._fill_tree()
+        if folders_of(documents) != self._folders:
+            self._fill_tree()
         self._fill_table()
 
     def show_progress(self, state: SyncState) -> None:
@@ -164,7 +178,8 @@ class LibraryScreen(Screen[None]):
         tree.root.data = None
         tree.root.expand()
         nodes = {"": tree.root}
-        for folder, n in folders_of(self.documents).items():
+        self._folders = folders_of(self.documents)
+        for folder, n in self._folders.items():
             parent = next((p for p in map(str, PurePath(folder).parents) if p in nodes), "")
             name = folder if not parent else str(PurePath(folder).relative_to(parent))
             nodes[folder] = nodes[parent].add(cell(f"{name}  {n}"), data=folder, expand=True)
@@ -180,14 +195,31 @@ class LibraryScreen(Screen[None]):
 
     def _fill_table(self) -> None:
         table = self.query_one("#library-table", DataTable)
-        at = table.cursor_row
-        table.clear()
         shown = self._shown()
-        for document in shown[:MAX_ROWS]:
-            table.add_row(*self._row(document), key=str(document.doc_id))
-        if shown:
-            table.move_cursor(row=min(at, len(shown) - 1), animate=False)
+        rows = {str(d.doc_id): self._row(d) for d in shown[:MAX_ROWS]}
+        n_more = len(shown) - len(rows)
+        more = f"{n_more:,} more: filter, or choose a folder" if n_more else ""
+        table.border_subtitle = Content(more)
+        if list(rows) == list(self._rows):
+            self._update_cells(table, rows)
+        else:
+            at = table.cursor_row
+            table.clear()
+            for key, cells in rows.items():
+                table.add_row(*cells, key=key)
+            if rows:
+                table.move_cursor(row=min(at, len(rows) - 1), animate=False)
+        self._rows = rows
         self._show_details()
+
+    def _update_cells(self, table: DataTable[Text], rows: dict[str, list[Text]]) -> None:
+        """Replace the cells that say something else now."""
+        columns = [column.key for column in table.ordered_columns]
+        for key, cells in rows.items():
+            if cells != (before := self._rows[key]):
+                for column, old, new in zip(columns, before, cells, strict=True):
+                    if old != new:
+                        table.update_cell(key, column, new)
 
     def _row(self, document: Document) -> list[Text]:
         sign, _ = SIGNS[document.state]

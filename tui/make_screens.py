@@ -90,7 +90,7 @@ def main(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     with (
         TemporaryDirectory(prefix="docqa-screens-") as library,
-        build(Config(library=LibraryConfig(Path(library)))) as workspace,
+        build(Config(library=LibraryConfig(Path(library))), reads_elsewhere=True) as workspace,
     ):
         asyncio.run(_walk(DocqaApp(workspace), folder))
 

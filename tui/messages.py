@@ -82,10 +82,10 @@ class ModelFailed(Message):
 
 
 class DocumentsRead(Message):
-    """The documents of the library were read."""
+    """The documents of the library were read; None and `error` where they could not be."""
 
-    def __init__(self, documents: list[Document]) -> None:
-        self.documents = documents
+    def __init__(self, documents: list[Document] | None, error: str | None = None) -> None:
+        self.documents, self.error = documents, error
         super().__init__()
 
 

@@ -82,7 +82,7 @@ class Watching:
         self._take_events()
         self._run = None
         self._show("not watching")
-        if run.error:
+        if run.error and not run.cancel.is_set():
             self._app.notify_plain(f"watching ended: {run.error}", is_error=True)
 
     def _take_events(self) -> None:

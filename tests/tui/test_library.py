@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 from docqa.types import State
 from tests.tui.conftest import LOG, MANUAL
 from tests.tui.waiting import until
 from tui.dialogs import AddScreen, path_completions
-from tui.library import LibraryScreen, folders_of, matches
+from tui.documents_panel import MAX_SHOWN, DocumentsPanel
+from tui.library import MAX_ROWS, LibraryScreen, folders_of, matches
 from tui.messages import PathsDropped
 from tui.question import QuestionLine, dropped_paths
 
@@ -159,6 +161,48 @@ async def test_the_empty_library_greets_and_offers_the_samples(stage):
         await until(pilot, lambda: welcome.content)
         assert "Your library is empty" in welcome.content.plain
         assert "sample documents" in welcome.content.plain
+
+
+async def test_a_large_library_shows_its_first_and_says_how_many_more(filled):
+    one = filled.workspace.documents()[0]
+    many = [
+        replace(one, doc_id=i, path=f"/archive/part{i // 500}/report{i:05}.md") for i in range(3000)
+    ]
+    async with filled.app().run_test(size=(160, 45)) as pilot:
+        await until(pilot, lambda: pilot.app.main.is_laid_out)
+        filled.workspace.documents = lambda: many
+        pilot.app.refresh_documents()
+        await until(pilot, lambda: len(pilot.app.documents) == 3000)
+        panel = pilot.app.main.query_one(DocumentsPanel)
+        last = panel.get_option_at_index(panel.option_count - 1).prompt.plain
+        assert panel.option_count == MAX_SHOWN + 1 and f"{3000 - MAX_SHOWN:,} more" in last
+        await pilot.press("f2")
+        await until(pilot, lambda: isinstance(pilot.app.screen, LibraryScreen))
+        table = pilot.app.screen.query_one("#library-table")
+        await until(pilot, lambda: table.row_count == MAX_ROWS)
+        assert f"{3000 - MAX_ROWS:,} more" in str(table.border_subtitle)
+        table.move_cursor(row=700)
+        many[700] = replace(many[700], n_chunks=77)
+        pilot.app.refresh_documents()
+        await until(pilot, lambda: table.get_row_at(700)[4].plain == "77", "the cell")
+        assert table.cursor_row == 700
+        await pilot.press("slash", *"report02999")
+        await until(pilot, lambda: shown_rows(pilot.app) == ["report02999.md"])
+
+
+async def test_a_flood_of_changes_is_not_a_flood_of_readings(filled):
+    async with filled.app().run_test(size=(160, 45)) as pilot:
+        await until(pilot, lambda: len(pilot.app.documents) == 2)
+        read = []
+        found = filled.workspace.documents()
+        filled.workspace.documents = lambda: (read.append(1), list(found))[1]
+        for _ in range(100):
+            pilot.app.refresh_documents()
+            await pilot.pause(0)
+        found.pop()
+        pilot.app.refresh_documents()
+        await until(pilot, lambda: len(pilot.app.documents) == 1, "the last change is not lost")
+        assert len(read) < 50
 
 
 def test_filter_words_and_folders(filled):

@@ -1,4 +1,4 @@
-"""A long session is not mounted whole; a growing answer asks for a layout only when it is higher."""
+"""A long session is not mounted whole; an answer asks for a layout only when it is higher."""
 
 from __future__ import annotations
 
