@@ -23,11 +23,11 @@ import tempfile
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, get_args
 
 import msgspec
 
-from docqa import errors, events
+from docqa import errors
 from docqa.config import Config
 from docqa.errors import DocqaError, FileError, LibraryError
 from docqa.events import SyncEvent
@@ -41,13 +41,7 @@ POLL_S = 0.1  # how often a cancel event is looked at
 GATHER_S = 0.03  # between two looks at what came: a frame of the screen
 STOP_S = 10.0  # a child that was told to stop is in the middle of a commit at worst
 TAIL_BYTES = 2_000
-_EVENTS: dict[str, type[SyncEvent]] = {
-    kind.__name__: kind
-    for kind in (
-        *(events.Scanned, events.FileStarted, events.FileProgress, events.FileDone),
-        *(events.EmbedProgress, events.SyncDone, events.FolderState, events.WatchProblem),
-    )
-}
+_EVENTS: dict[str, type[SyncEvent]] = {kind.__name__: kind for kind in get_args(SyncEvent)}
 
 
 class BackgroundLibrary(Library):

@@ -142,3 +142,6 @@ class Interrupted(DocqaError):
     """Ctrl-C. What was committed is kept."""
 
     exit_code = ExitCode.INTERRUPTED
+
+    def __init__(self, text: str = "Stopped. Everything that was finished is kept.") -> None:
+        super().__init__(text)

@@ -38,6 +38,14 @@ class FileProgress:
 
 
 @dataclass(frozen=True, slots=True)
+class WordProgress:
+    """Chunks of committed files whose words can be found, of those that could not yet."""
+
+    n_done: int
+    n_total: int
+
+
+@dataclass(frozen=True, slots=True)
 class FileDone:
     """A file is committed, or failed with a reason: its words are searchable."""
 
@@ -79,6 +87,7 @@ SyncEvent = (
     Scanned
     | FileStarted
     | FileProgress
+    | WordProgress
     | FileDone
     | EmbedProgress
     | SyncDone

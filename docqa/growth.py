@@ -127,7 +127,7 @@ def _step(
         if close is not None:
             close()
     if cancel.is_set():
-        raise Interrupted("Stopped. Everything that was finished is kept.")
+        raise Interrupted
     return (chunks, info) if info is not None and chunks else None
 
 

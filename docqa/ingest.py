@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
@@ -27,6 +27,7 @@ from docqa.events import (
     Scanned,
     SyncDone,
     SyncEvent,
+    WordProgress,
 )
 from docqa.growth import follow_renames
 from docqa.parse import kind_of, suffix_of
@@ -42,10 +43,17 @@ REMOVE_BATCH = 200
 WAIT_S = 0.2
 
 
+class Progress(Protocol):
+    """How far something is."""
+
+    n_done: int
+    n_total: int
+
+
 class WordIndex(Protocol):
     """The index that makes words searchable; it follows the store's change log."""
 
-    def follow(self, *, is_last: bool) -> None:
+    def feed(self, *, is_last: bool) -> Generator[Progress]:
         """Take in what was published; it may collect more first unless `is_last`."""
         ...
 
@@ -120,7 +128,7 @@ def sync(
         yield FileDone(report)
     if settling is not None:
         plan.absent[:] = [old for old in plan.absent if settling.is_gone(old.document.path)]
-    parts.words.follow(is_last=True)  # what a killed process left behind
+    yield from _follow(parts, is_last=True)  # what a killed process left behind
     if parts.embedding is not None and parts.store.vectors.n_pending():
         parts.embedding.wake()
     moved = _follow_renames(parts, plan)
@@ -133,7 +141,7 @@ def sync(
     for report in _remove_absent(parts, plan):
         reports.append(report)
         yield FileDone(report)
-    parts.words.follow(is_last=True)
+    yield from _follow(parts, is_last=True)
     if parts.embedding is not None and not options.changes_only:
         yield from _await_vectors(parts, parts.embedding)
     yield SyncDone(tuple(reports))
@@ -145,10 +153,20 @@ def remove(store: Store, words: WordIndex, paths: Sequence[str]) -> tuple[FileRe
         store.discard_staged()
         found = {known.document.path: known for path in paths for known in store.known_below(path)}
         store.remove([known.document.doc_id for known in found.values()])
-    words.follow(is_last=True)
+    for _ in words.feed(is_last=True):
+        pass
     return tuple(
         replace(report_of(known, State.REMOVED), n_chunks=0, error=None) for known in found.values()
     )
+
+
+def _follow(parts: Ingest, *, is_last: bool) -> Iterator[SyncEvent]:
+    """Let words be found; of a large log that takes a while, so it can be watched and stopped."""
+    with closing(parts.words.feed(is_last=is_last)) as feed:
+        for fed in feed:
+            if parts.cancel.is_set():
+                raise Interrupted
+            yield WordProgress(fed.n_done, fed.n_total)
 
 
 def _follow_renames(parts: Ingest, plan: Plan) -> set[str]:
@@ -176,7 +194,7 @@ def _sync_file(
         )
         report = yield from _embedding_beside(parts, reading)
     if report.state is not State.UNCHANGED:
-        parts.words.follow(is_last=False)
+        yield from _follow(parts, is_last=False)
         if parts.embedding is not None:
             parts.embedding.wake()
     return report
@@ -208,7 +226,7 @@ def _write_lock(parts: Ingest) -> Iterator[None]:
             stack.enter_context(parts.store.lock.held(LOCK_TIMEOUT_S, parts.cancel.is_set))
         except LibraryBusy:
             if parts.cancel.is_set():
-                raise Interrupted("Stopped. Everything that was finished is kept.") from None
+                raise Interrupted from None
             raise
         parts.store.discard_staged()
         yield
@@ -272,7 +290,7 @@ def _await_vectors(parts: Ingest, embedding: Embedding) -> Iterator[SyncEvent]:
     n_total = embedding.n_done + n_left
     while not embedding.wait(WAIT_S):
         if parts.cancel.is_set():
-            raise Interrupted("Stopped. Everything that was finished is kept.")
+            raise Interrupted
         n_total = max(n_total, embedding.n_done)
         yield EmbedProgress(embedding.n_done, n_total)
     if n_total:

@@ -222,7 +222,7 @@ def _parse(
         if close is not None:
             close()
     if cancel.is_set():
-        raise Interrupted("Stopped. Everything that was finished is kept.")
+        raise Interrupted
     return outcome
 
 
@@ -379,5 +379,5 @@ def _hash(path: str, cancel: threading.Event) -> bytes:
         while block := file.read(n_bytes):
             digest.update(block)
             if cancel.is_set():
-                raise Interrupted("Stopped. Everything that was finished is kept.")
+                raise Interrupted
     return digest.digest()

@@ -10,7 +10,7 @@ from __future__ import annotations
 import bisect
 import json
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from pathlib import Path
 
 from docqa.database import Database
@@ -179,7 +179,7 @@ class Store:
 
     def iter_chunks(
         self, scope: Scope = EVERYTHING, *, since_ordinal: int = 0, embed_text: bool = True
-    ) -> Iterator[Chunk]:
+    ) -> Generator[Chunk]:
         """Yield the chunks inside `scope` by document and ordinal, all from one state of the store.
 
         `embed_text=False` leaves that field empty, for exact scans that only read `text`. Close the

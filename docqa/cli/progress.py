@@ -16,6 +16,7 @@ from docqa.events import (
     Scanned,
     SyncDone,
     SyncEvent,
+    WordProgress,
 )
 from docqa.sanitize import sanitize_line
 from docqa.types import FileReport
@@ -27,7 +28,7 @@ MAX_NAME_CHARS = 40
 
 
 class SyncProgress:
-    """Bars for files, the current file's chunks, and vectors; with rate and time left."""
+    """Bars for files, the current file's chunks, words and vectors; with rate and time left."""
 
     def __init__(self, is_shown: bool) -> None:
         self._is_shown = is_shown and sys.stderr.isatty()
@@ -79,6 +80,8 @@ class SyncProgress:
         elif isinstance(event, FileProgress):
             done = f"{event.n_pages} pages" if event.n_pages else f"{event.n_lines} lines"
             self._update("file", f"{_name(event.path)}: {done}", event.n_chunks, None)
+        elif isinstance(event, WordProgress):
+            self._update("words", "words", event.n_done, event.n_total)
         elif isinstance(event, FileDone):
             self._advance("files")
         elif isinstance(event, EmbedProgress):

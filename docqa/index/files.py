@@ -67,14 +67,20 @@ def digest(file: Path) -> str:
 
 
 def write_manifest(folder: Path, files: Iterable[Path]) -> None:
-    """Record `files` of `folder`; hashes of files that are already recorded are kept."""
+    """Record `files` of `folder`; hashes of files that are already recorded are kept.
+
+    Files that are gone meanwhile are left out: merged into another by a thread of the index.
+    """
     known = _read(folder / MANIFEST)
     entries: dict[str, dict[str, int | str]] = {}
     for file in files:
-        stamp = _stamp(file)
-        old = known.get(file.name, {})
-        if any(old.get(key) != value for key, value in stamp.items()):
-            old = {**stamp, "blake3": digest(file)}
+        try:
+            stamp = _stamp(file)
+            old = known.get(file.name, {})
+            if any(old.get(key) != value for key, value in stamp.items()):
+                old = {**stamp, "blake3": digest(file)}
+        except FileNotFoundError:
+            continue
         entries[file.name] = old
     if entries != known:
         content = json.dumps(entries).encode()

@@ -187,6 +187,10 @@ class LexicalIndex:
                 self._record()
                 (self.folder / WRITING).unlink(missing_ok=True)
 
+    def abandon(self) -> None:
+        """Let go of the write lock at once: uncommitted work and merges under way are lost."""
+        self._writer = None
+
     close = release
 
     def _record(self) -> None:
