@@ -26,7 +26,7 @@ from docqa.errors import DocqaError
 from docqa.parse.render import PageRenderer
 from docqa.sanitize import sanitize
 from docqa.types import Document
-from docqa.workspace import Workspace
+from docqa.workspace import NO_MODEL_NAME, Workspace
 from tui.answering import Answering
 from tui.conversation import Conversation
 from tui.feed import RunEnded, RunProgressed
@@ -259,13 +259,22 @@ class DocqaApp(App[int]):
             except DocqaError as error:
                 self.post_message(ModelFailed(str(error)))
 
-        self.show_status(replace(self.status, engine=None))
+        self._show_loading(self.workspace.config.model.path)
         self.run_worker(load, thread=True, group="model", exit_on_error=False)
+
+    def _show_loading(self, path: str) -> None:
+        now = self.status
+        is_none = path == NO_MODEL_NAME
+        status = Status(path, model_state="answers are quotes" if is_none else "loading")
+        kept = replace(status, gpu=now.gpu, watcher=now.watcher, activity=now.activity)
+        self.show_status(kept)
 
     def _tell_model(self) -> None:
         """Wait for the model, in a thread, and tell what it is."""
         from docqa.wiring import kv_bytes_of
 
+        if self.workspace.config.model.path == NO_MODEL_NAME:
+            return
         info = self.workspace.engine.info
         self.post_message(ModelLoaded(info, kv_bytes_of(self.workspace.config.model, info)))
 
@@ -277,13 +286,13 @@ class DocqaApp(App[int]):
 
     @on(ModelFailed)
     def _on_model_failed(self, message: ModelFailed) -> None:
-        self.show_status(replace(self.status, engine=None))
+        self.show_status(replace(self.status, engine=None, model_state="not loaded"))
         self.main.show_banner(f"✗ {message.error}   Ctrl+R loads it again, F4 chooses another")
 
     @on(ModelChosen)
     def _on_model_chosen(self, message: ModelChosen) -> None:
         self.answering.stop()
-        self.show_status(replace(Status(message.model.path), activity="loading the model"))
+        self._show_loading(message.model.path)
 
         def change() -> None:
             from docqa.wiring import change_model
@@ -410,6 +419,8 @@ def run_app(config: Config, paths: Sequence[Path] = ()) -> int:
     from tui.page_view import detect_graphics
 
     is_plain = config.tui.mode == "plain" or os.environ.get("TERM") == "dumb"
-    graphics = HALF_BLOCKS if is_plain else detect_graphics()
+    # With NO_COLOR everything is grey, and only what Textual draws can be made so.
+    is_drawn_by_us = is_plain or "NO_COLOR" in os.environ
+    graphics = HALF_BLOCKS if is_drawn_by_us else detect_graphics()
     with build(config, reads_elsewhere=True) as workspace:
         return DocqaApp(workspace, paths, graphics).run() or 0

@@ -9,9 +9,11 @@ effect has been painted: a letter of the question line, or the line that a scrol
     loaded          while it does both
     log             a page down in a log of 200,000 lines
     book            a page down in the extracted text of 2,000 pages
+    pages           the next page of a PDF of 2,000, to its image
 
-Printed: p50, p99 and the largest, in milliseconds, and the memory of the app's process. On a
-machine that is busy with other things the figures are of that machine's queue: compare the rows.
+Printed: p50, p99 and the largest, in milliseconds; the memory of the app's process, and with its
+children (the engine's, where it is not shared, and those that read files and draw pages); the
+machine's load before. On a busy machine the figures are of that machine's queue: compare the rows.
 """
 
 from __future__ import annotations
@@ -37,7 +39,7 @@ GAP_S = 0.12  # between keys: a fast typist
 LETTERS = [chr(code) for code in range(0x16A0, 0x16EB)]  # runes: nothing else paints them
 N_LOG_LINES, N_BOOK_PAGES = 200_000, 2_000
 TYPING = ("typing", "indexing", "asking", "loaded")
-PHASES = (*TYPING, "log", "book")
+PHASES = (*TYPING, "log", "book", "pages")
 READY = "ready"
 START_S = 180
 QUESTIONS = (
@@ -93,8 +95,14 @@ class Terminal:
         os.close(self._master)
 
 
-def measure(phase: str, n_keys: int, n_pages: int, folder: Path) -> tuple[list[float], float]:
-    """Return the seconds of each key, and the child's resident bytes at the end."""
+def measure(
+    phase: str, n_keys: int, n_pages: int, folder: Path
+) -> tuple[list[float], tuple[int, int]]:
+    """Return the seconds of each key, and the resident bytes at the end: the app's, with children.
+
+    Raises:
+        TimeoutError: the app did not start, or did not paint.
+    """
     import psutil
 
     arguments = [sys.executable, "-m", "tui.bench_keys", "--child", phase, "--folder", str(folder)]
@@ -115,7 +123,9 @@ def measure(phase: str, n_keys: int, n_pages: int, folder: Path) -> tuple[list[f
                 raise TimeoutError(f"{phase}: key {number} was never painted")
             found.append(taken)
             terminal.drain(GAP_S)
-        return found, psutil.Process(terminal.process.pid).memory_info().rss
+        app = psutil.Process(terminal.process.pid)
+        own = app.memory_info().rss
+        return found, (own, own + sum(c.memory_info().rss for c in app.children(recursive=True)))
     finally:
         terminal.close()
 
@@ -125,6 +135,10 @@ def _one_key(terminal: Terminal, phase: str, number: int) -> float | None:
         letter = LETTERS[number % len(LETTERS)]
         terminal.write(letter)
         return terminal.wait_for(lambda seen: letter.encode() in seen, 20)
+    if phase == "pages":
+        terminal.write(".")
+        note = f"page {number + 2} of".encode()
+        return terminal.wait_for(lambda seen: note in seen, 20)
     terminal.write("\x1b[6~")  # page down
     return terminal.wait_for(lambda seen: b"\x1b[" in seen and len(seen) > 500, 20)
 
@@ -133,10 +147,13 @@ def _child(phase: str, folder: Path, n_pages: int) -> None:
     from textual.widgets import TabbedContent
 
     from docqa.config import Config, LibraryConfig
+    from docqa.types import Kind
     from docqa.wiring import build
     from tui.app import DocqaApp
+    from tui.evidence import whole_document
     from tui.line_view import LineView
     from tui.lines import FileLines, TextLines
+    from tui.messages import PlaceChosen
     from tui.welcome import sample_paths
 
     class BenchApp(DocqaApp):
@@ -149,13 +166,21 @@ def _child(phase: str, folder: Path, n_pages: int) -> None:
                 self.indexing.add([_book(folder, n_pages)])
             if phase in ("asking", "loaded"):
                 self.set_interval(0.5, self._keep_asking)
-            if phase not in TYPING:
+            if phase == "pages":
+                place = whole_document(str(_book(folder, N_BOOK_PAGES)), Kind.PDF)
+                self.main.post_message(PlaceChosen(place))
+                self.set_timer(1, self._show_page)
+            elif phase not in TYPING:
                 self.main.query_one(TabbedContent).active = "tab-lines"
                 source = FileLines(_log(folder)) if phase == "log" else TextLines(_text())
                 lines.show(source, range(0))
                 lines.focus()
             (folder / f"{READY}-{phase}").touch()
             gc.freeze()
+
+        def _show_page(self) -> None:
+            self.main.query_one(TabbedContent).active = "tab-page"
+            self.main.query_one("#page-image").focus()
 
         def _keep_asking(self) -> None:
             if not self.answering.is_running:
@@ -173,7 +198,7 @@ def _book(folder: Path, n_pages: int) -> Path:
     """Return a PDF of `n_pages`; made where it is not there."""
     from reportlab.pdfgen.canvas import Canvas  # type: ignore[import-untyped]
 
-    path = folder / "book.pdf"
+    path = folder / f"book{n_pages}.pdf"
     if not path.exists():
         canvas = Canvas(str(path))
         for page in range(n_pages):
@@ -212,14 +237,18 @@ def main() -> None:
     if arguments.child:
         _child(arguments.child, arguments.folder, arguments.pages)
         return
-    sys.stdout.write(f"{'phase':<10} {'p50 ms':>8} {'p99 ms':>8} {'max ms':>8} {'MB':>6}\n")
+    names = f"{'p50 ms':>8} {'p99 ms':>8} {'max ms':>8} {'MB':>6} {'all MB':>6} {'load':>5}"
+    sys.stdout.write(f"{'phase':<10} {names}\n")
     with TemporaryDirectory(prefix="docqa-bench-") as folder:
         _book(Path(folder), arguments.pages)
+        _book(Path(folder), N_BOOK_PAGES)
         for phase in arguments.phase or PHASES:
-            taken, rss = measure(phase, arguments.keys, arguments.pages, Path(folder))
+            load = os.getloadavg()[0]
+            taken, (own, together) = measure(phase, arguments.keys, arguments.pages, Path(folder))
             p50, p99 = statistics.median(taken), statistics.quantiles(taken, n=100)[-1]
-            row = f"{p50 * 1e3:>8.1f} {p99 * 1e3:>8.1f} {max(taken) * 1e3:>8.1f} {rss / 1e6:>6.0f}"
-            sys.stdout.write(f"{phase:<10} {row}\n")
+            row = f"{p50 * 1e3:>8.1f} {p99 * 1e3:>8.1f} {max(taken) * 1e3:>8.1f}"
+            memory = f"{own / 1e6:>6.0f} {together / 1e6:>6.0f}"
+            sys.stdout.write(f"{phase:<10} {row} {memory} {load:>5.1f}\n")
             sys.stdout.flush()
 
 

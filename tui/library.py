@@ -66,6 +66,11 @@ def folders_of(documents: Sequence[Document]) -> dict[str, int]:
     return dict(sorted(found.items()))
 
 
+def changed_at(document: Document) -> str:
+    """Return when the file was changed last, in local time."""
+    return f"{datetime.fromtimestamp(document.mtime_ns / 1e9):%Y-%m-%d %H:%M}"
+
+
 def details(document: Document) -> Content:
     """Return what is to be known of one document: path, problem, what to do."""
     sign, style = SIGNS[document.state]
@@ -226,7 +231,6 @@ class LibraryScreen(Screen[None]):
         size = f"{document.n_pages:,} pages" if document.n_pages else ""
         size = size or f"{document.n_lines or 0:,} lines"
         pending = f"{document.n_pending:,} to do" if document.n_pending else "done"
-        changed = datetime.fromtimestamp(document.mtime_ns / 1e9)
         problem = document.error or "; ".join(document.warnings)
         style = "" if document.state in (State.INDEXED, State.UNCHANGED) else "bold"
         return [
@@ -236,7 +240,7 @@ class LibraryScreen(Screen[None]):
             cell(size),
             cell(f"{document.n_chunks:,}"),
             cell(pending),
-            cell(f"{changed:%Y-%m-%d %H:%M}"),
+            cell(changed_at(document)),
             cell(problem[:200]),
         ]
 

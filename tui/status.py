@@ -36,6 +36,7 @@ class Status:
     gpu: str | None = None
     watcher: str = "not watching"
     activity: str = ""
+    model_state: str = ""  # why there is no engine: loading, not loaded
 
     @property
     def n_used(self) -> int:
@@ -79,7 +80,9 @@ def layer_bar(layers: tuple[tuple[str, int], ...], total: int, width: int = _BAR
 def status_content(status: Status, width: int) -> Content:
     """Return the line, what matters less left out where it is narrow."""
     model = file_name(status.engine.model if status.engine else status.model)
-    parts: list[Content] = [assembled(("● " if status.engine else "○ ", "$text-success"), model)]
+    state = "" if status.engine or not status.model_state else f", {status.model_state}"
+    sign = ("● " if status.engine else "○ ", "$text-success")
+    parts: list[Content] = [assembled(sign, model, (state, "$text-warning"))]
     if status.engine is not None:
         total = status.engine.context_length
         parts.append(
