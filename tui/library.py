@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from pathlib import Path, PurePath
 from typing import ClassVar
@@ -24,16 +24,15 @@ from tui.plain import assembled, cell, file_name, plain
 from tui.sync_state import SyncState
 
 MAX_ROWS = 1000  # beyond, the filter and the tree find
-# name → width; a column that fits its content would measure every cell whenever one changes
-_COLUMNS = {
+_COLUMNS = {  # name → most cells; the details below the table have it all
     "": 2,
     "state": 13,
-    "name": 34,
-    "size": 13,
-    "passages": 8,
-    "vectors": 12,
+    "name": 40,
+    "size": 16,
+    "passages": 10,
+    "vectors": 14,
     "changed": 16,
-    "problem": 60,
+    "problem": 200,
 }
 _ADVICE = {
     State.FAILED: "Repair or replace the file, then press r to read it again.",
@@ -64,6 +63,15 @@ def folders_of(documents: Sequence[Document]) -> dict[str, int]:
         folder = str(PurePath(document.path).parent)
         found[folder] = found.get(folder, 0) + 1
     return dict(sorted(found.items()))
+
+
+def widths_of(rows: Iterable[Sequence[Text]]) -> dict[str, int]:
+    """Return column → cells, as its longest content needs. Textual would measure each cell anew."""
+    widths = {name: max(1, len(name)) for name in _COLUMNS}
+    for row in rows:
+        for (name, most), content in zip(_COLUMNS.items(), row, strict=True):
+            widths[name] = min(most, max(widths[name], content.cell_len))
+    return widths
 
 
 def changed_at(document: Document) -> str:
@@ -119,6 +127,7 @@ class LibraryScreen(Screen[None]):
         self._folder: str | None = None  # chosen in the tree
         self._folders: dict[str, int] = {}  # in the tree
         self._rows: dict[str, list[Text]] = {}  # in the table, by key
+        self._widths: dict[str, int] = {}  # of its columns
 
     def compose(self) -> ComposeResult:
         """Lay out progress, filter, tree, table, details."""
@@ -137,8 +146,6 @@ class LibraryScreen(Screen[None]):
         if not self.is_laid_out:
             return  # left before that
         table = self.query_one("#library-table", DataTable)
-        for name, width in _COLUMNS.items():
-            table.add_column(Text(name), width=width)
         self.show_documents(self.documents)
         self.show_progress(self._state)
         table.focus()
@@ -205,16 +212,19 @@ class LibraryScreen(Screen[None]):
         n_more = len(shown) - len(rows)
         more = f"{n_more:,} more: filter, or choose a folder" if n_more else ""
         table.border_subtitle = Content(more)
-        if list(rows) == list(self._rows):
+        widths = widths_of(rows.values())
+        if list(rows) == list(self._rows) and widths == self._widths:
             self._update_cells(table, rows)
         else:
             at = table.cursor_row
-            table.clear()
+            table.clear(columns=True)
+            for name, width in widths.items():
+                table.add_column(Text(name), width=width)
             for key, cells in rows.items():
                 table.add_row(*cells, key=key)
             if rows:
                 table.move_cursor(row=min(at, len(rows) - 1), animate=False)
-        self._rows = rows
+        self._rows, self._widths = rows, widths
         self._show_details()
 
     def _update_cells(self, table: DataTable[Text], rows: dict[str, list[Text]]) -> None:
