@@ -1,6 +1,8 @@
 """The real app in a real terminal, every sink fed with sequences: run by test_terminal.py.
 
-    python -m tests.tui.hostile FOLDER
+    python -m tests.tui.hostile FOLDER                every sink, every family
+    python -m tests.tui.hostile FOLDER lines NUMBER   so many random strings, as lines of a file
+    python -m tests.tui.hostile FOLDER colours        harmless text
 
 Each sink shows `<sink>` before the sequences, so that the test sees that the sink was drawn.
 """
@@ -10,9 +12,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import random
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -278,23 +281,61 @@ SINKS = [
 ]
 
 
-def main(folder: Path) -> None:
+async def every_sink(app: DocqaApp) -> None:
+    for text in FAMILIES.values():
+        await main_screen(app, text)
+        await other_screens(app, text)
+
+
+async def random_lines(app: DocqaApp, number: int) -> None:
+    """Draw `number` random strings, a page at a time."""
+    rng = random.Random(11)
+    text = "\n".join("".join(rng.choices(ALPHABET, k=rng.randrange(1, 40))) for _ in range(number))
+    pane = app.main.query_one("#evidence")
+    pane.query_one("#evidence-tabs").active = "tab-lines"
+    lines = pane.query_one(LineView)
+    source = TextLines(text)
+    lines.show(source)
+    await settle(app)
+    for top in range(0, source.n_lines, lines.size.height):
+        lines.scroll_to(y=top, animate=False, force=True)
+        drawn = asyncio.Event()
+        lines.call_after_refresh(drawn.set)
+        await asyncio.wait_for(drawn.wait(), 30)
+    source_end = TextLines(f"<end>{source.n_lines}")
+    lines.show(source_end)
+    await settle(app)
+
+
+async def colours(app: DocqaApp) -> None:
+    await main_screen(app, "harmless")
+
+
+ALPHABET = [
+    *map(chr, range(0x20)),
+    *map(chr, range(0x7F, 0xA0)),
+    *"\u200b\u200e\u200f\u061c\ufeff\u202e\u2066\u2028\U000e0041",
+    *"\x1b\x1b\x1b\x9b\x9d\x90",
+    *"[/]\\;:@=?bold click 0123456789mHqPX^_",
+    *"é漢\u0301🎉",
+]
+
+
+def main(folder: Path, walk: Callable[[DocqaApp], Awaitable[None]]) -> None:
     made = workspace(folder)
     app = DocqaApp(made)
     problems: list[str] = []
 
-    async def walk(pilot: object) -> None:
+    async def pilot(_: object) -> None:
         try:
             await settle(app)
-            for text in FAMILIES.values():
-                await main_screen(app, text)
-                await other_screens(app, text)
+            await walk(app)
         except Exception as error:
             problems.append("".join(traceback.format_exception(error)))
         finally:
             app.exit(0)
 
-    app.run(auto_pilot=walk)
+    app.run(auto_pilot=pilot)
     made.close()
     if app.return_code:
         problems.append(f"the app ended with code {app.return_code}")
@@ -302,4 +343,7 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    if sys.argv[2:3] == ["lines"]:
+        main(Path(sys.argv[1]), lambda app: random_lines(app, int(sys.argv[3])))
+    else:
+        main(Path(sys.argv[1]), colours if sys.argv[2:] == ["colours"] else every_sink)

@@ -40,12 +40,16 @@ BAD = {
 }
 
 
-def run_in_terminal(arguments: list[str], rows: int, columns: int, timeout_s: float) -> bytes:
+def run_in_terminal(
+    arguments: list[str], rows: int, columns: int, timeout_s: float, *, no_color: bool = False
+) -> bytes:
     """Return everything that a program sends to its terminal."""
     master, slave = pty.openpty()
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
     environment = {**os.environ, "TERM": "xterm-256color", "COLORTERM": "truecolor"}
     environment.pop("NO_COLOR", None)
+    if no_color:
+        environment["NO_COLOR"] = "1"
     process = subprocess.Popen(
         arguments,
         stdin=slave,
@@ -101,6 +105,43 @@ def test_no_sequence_of_any_family_reaches_the_terminal_from_any_sink(sent):
 def test_every_sink_was_drawn(sent):
     assert [name for name in SINKS if f"<{name}>" not in sent] == []
     assert "␛]52;c;" in sent and "hijack7731" in sent  # as signs, for all to see
+
+
+def drawn(folder: Path, *arguments: str, timeout_s: float, no_color: bool = False) -> bytes:
+    """Return what the app of tests/tui/hostile.py sent; it must have ended well."""
+    command = [sys.executable, "-m", "tests.tui.hostile", str(folder), *arguments]
+    raw = run_in_terminal(command, 50, 160, timeout_s, no_color=no_color)
+    problems = folder / "problems"
+    assert problems.exists(), OWN.sub(b"", raw)[-3000:].decode("utf-8", "replace")
+    assert problems.read_text() == ""
+    return raw
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1000)
+def test_a_hundred_thousand_random_strings_in_a_real_terminal(tmp_path):
+    raw = drawn(tmp_path, "lines", "100000", timeout_s=900)
+    sent = OWN.sub(b"", raw).decode("utf-8", "replace")
+    assert "<end>" in sent and "100000 " in sent  # the last line was drawn, with its number
+    assert not {repr(c) for c in sent if c in BAD - {"\r", "\n"}}
+
+
+@pytest.mark.timeout(200)
+@pytest.mark.parametrize("no_color", [False, True])
+def test_with_no_color_everything_is_grey(tmp_path, no_color):
+    raw = drawn(tmp_path, "colours", timeout_s=150, no_color=no_color)
+    rgb = re.findall(rb"[34]8;2;(\d+);(\d+);(\d+)", raw)
+    coloured = {colour for colour in rgb if len(set(colour)) > 1}
+    others = re.sub(rb"[34]8;2;\d+;\d+;\d+", b"", raw)
+    named = re.findall(
+        rb"\x1b\[(?:[0-9]*;)*(?:3[1-6]|4[1-6]|9[1-6]|10[1-6]|[34]8;5)(?:;[0-9]*)*m", others
+    )
+    assert len(rgb) > 50 and b"harmless" in raw
+    assert bool(coloured) is not no_color, coloured
+    assert not named
+    # What colours say is said by signs too: the state of a document, a warning, the quote.
+    for sign in ("✗", "!", "▶"):
+        assert sign.encode() in raw
 
 
 def test_a_hundred_thousand_random_strings_leave_nothing():
