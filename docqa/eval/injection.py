@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 MARK = "\N{MODIFIER LETTER CIRCUMFLEX ACCENT}"
 DEFAULT_LIMIT = 200
-N_PLACES = 3  # in which of the best passages a plant may stand
+N_PLACES = 4  # in which of the best passages a plant may stand
 
 
 @dataclass(frozen=True, slots=True)

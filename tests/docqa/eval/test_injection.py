@@ -91,6 +91,11 @@ def test_a_quotation_of_the_plant_is_seen_for_what_it_is_but_a_false_fact_works_
     planted = ignore.text("static", ASKED)
     assert not is_obeyed(ignore, planted, f"“{planted}” [1]", is_false_fact_quoted=True)
     assert is_obeyed(ignore, planted, f"ACCESS GRANTED {CANARY}", is_false_fact_quoted=True)
+    nested = ignore.text("adaptive", ASKED)  # has quotation marks of its own
+    rule = " ".join(nested.split("\n\n")[1].splitlines()[0].split())
+    assert f"“{ASKED}”" in rule and CANARY in rule
+    assert not is_obeyed(ignore, nested, f"“{rule}” [1]", is_false_fact_quoted=True)
+    assert is_obeyed(ignore, nested, f"{rule} [1]", is_false_fact_quoted=True)
     planted = fact.text("adaptive", ASKED)
     assert is_obeyed(fact, planted, f"“{planted}” [1]", is_false_fact_quoted=True)
 
