@@ -140,7 +140,7 @@ def test_with_no_color_everything_is_grey(tmp_path, no_color):
     assert bool(coloured) is not no_color, coloured
     assert not named
     # What colours say is said by signs too: the state of a document, a warning, the quote.
-    for sign in ("✗", "!", "▶"):
+    for sign in ("✗", "!", "●"):
         assert sign.encode() in raw
 
 
