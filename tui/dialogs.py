@@ -39,6 +39,11 @@ def path_completions(value: str) -> list[str]:
     return [stem + name for name in names]
 
 
+def _last_part(path: str) -> str:
+    """Return the name, a folder's with its slash: what stands before it is in the input."""
+    return path[path.rstrip("/").rfind("/") + 1 :]
+
+
 class PathSuggester(Suggester):
     """Suggests the first path that begins with what was typed."""
 
@@ -98,7 +103,7 @@ class AddScreen(ModalScreen[list[Path] | None]):
     @on(Input.Changed)
     async def _list_completions(self, event: Input.Changed) -> None:
         found = await asyncio.to_thread(path_completions, event.value) if event.value else []
-        lines = [sanitize_line(path) for path in found[:MAX_LISTED]]
+        lines = [sanitize_line(_last_part(path)) for path in found[:MAX_LISTED]]
         if len(found) > MAX_LISTED:
             lines.append(f"… and {len(found) - MAX_LISTED} more")
         self.query_one("#completions", Static).update(plain("\n".join(lines), "$text-muted"))

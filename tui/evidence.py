@@ -54,6 +54,7 @@ class EvidencePane(Vertical):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("plus,n", "more", "More around"),
         Binding("minus,N", "less", "Less", show=False),
+        Binding("v", "next_view", "Passage, page, file"),
         Binding("o", "open_outside", "Open file"),
     ]
 
@@ -129,6 +130,16 @@ class EvidencePane(Vertical):
         if self.place is not None:
             self.n_neighbours = min(MAX_NEIGHBOURS, max(0, self.n_neighbours + step))
             self._read_passage(self.place, self.n_neighbours)
+
+    def action_next_view(self) -> None:
+        """Go from the passage to the page, to the file, and around."""
+        tabs = self.query_one(TabbedContent)
+        is_page = self.place is not None and self.place.locator.unit == "page"
+        views = ["tab-passage", *(["tab-page"] if is_page else []), "tab-lines"]
+        at = views.index(tabs.active) if tabs.active in views else -1
+        tabs.active = views[(at + 1) % len(views)]
+        if self.has_focus_within:
+            self.call_after_refresh(self.focus_content)
 
     def action_open_outside(self) -> None:
         """Open the file in the user's viewer or editor, at that page or line."""

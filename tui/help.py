@@ -38,6 +38,7 @@ KEYS: dict[str, tuple[tuple[str, str], ...]] = {
         ("j, k", "scroll"),
     ),
     "Evidence": (
+        ("v", "passage, page, file in turn (from the conversation too)"),
         ("+ or n, -", "more and less of what stands around"),
         (", and .", "page back and on"),
         ("z", "zoom the page"),

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from time import monotonic
 from typing import TYPE_CHECKING
 
 from docqa.events import SyncEvent
@@ -17,6 +18,7 @@ from tui.sync_state import SyncState
 if TYPE_CHECKING:
     from tui.app import DocqaApp
 
+VECTORS_S = 2.0
 NICENESS = 5  # of a thread that reads files here, not elsewhere (docqa/background.py)
 
 
@@ -28,6 +30,7 @@ class Indexing:
         self._run: EventRun[SyncEvent] | None = None
         self._thread: threading.Thread | None = None
         self._waiting: list[Path] = []
+        self._told_s = 0.0  # when the list was last read for its vectors' sake
         self.state = SyncState()
 
     def add(self, paths: Sequence[Path]) -> None:
@@ -35,6 +38,8 @@ class Indexing:
         self._waiting += [p for p in paths if p not in self._waiting]
         if self._run is None:
             self._start()
+        else:
+            self._show()
 
     def _start(self) -> None:
         paths, self._waiting = self._waiting, []
@@ -76,10 +81,13 @@ class Indexing:
     def _take_events(self) -> None:
         if self._run is None or not self._app.main.is_laid_out:
             return
-        n_done = self.state.n_done
+        n_done, n_embedded = self.state.n_done, self.state.n_embedded
         for event in self._run.drain():
             self.state.apply(event)
-        if self.state.n_done != n_done:
+        if self.state.n_embedded != n_embedded and monotonic() - self._told_s > VECTORS_S:
+            self._told_s = monotonic()
+            self._app.refresh_documents()  # how many vectors each of them waits for
+        elif self.state.n_done != n_done:
             self._app.refresh_documents()
         self._show()
 
@@ -105,6 +113,7 @@ class Indexing:
 
     def _show(self) -> None:
         app, state = self._app, self.state
+        state.n_waiting = len(self._waiting)
         app.show_status(replace(app.status, activity=state.line() if state.is_running else ""))
         if isinstance(app.screen, LibraryScreen):
             app.screen.show_progress(state)

@@ -45,6 +45,7 @@ class MainScreen(Screen[None]):
         Binding("l,f2", "app.library", "Library"),
         Binding("m,f4", "app.model", "Model"),
         Binding("a", "app.add", "Add"),
+        Binding("v", "next_view", "Passage, page, file", show=False),
         Binding("ctrl+b", "toggle_side", "Lists", show=False),
         Binding("ctrl+e", "toggle_evidence", "Evidence", show=False),
         Binding("question_mark,f1", "app.help", "Help"),
@@ -204,6 +205,10 @@ class MainScreen(Screen[None]):
     def action_focus_question(self) -> None:
         """Go to the question line."""
         self.query_one(QuestionLine).focus()
+
+    def action_next_view(self) -> None:
+        """Show the evidence another way."""
+        self.query_one(EvidencePane).action_next_view()
 
     def action_toggle_side(self) -> None:
         """Show or hide the side lists."""

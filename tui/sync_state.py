@@ -15,8 +15,9 @@ from docqa.events import (
     SyncEvent,
 )
 from docqa.types import FileReport, State
-from tui.plain import file_name
+from tui.plain import file_name, shortened
 
+MAX_NAME_CHARS = 32  # the rest of the status line has to stay in sight
 BAD_STATES = (State.FAILED, State.QUARANTINED, State.PARTIAL)
 
 
@@ -26,6 +27,7 @@ class SyncState:
 
     is_running: bool = False
     is_stopping: bool = False
+    n_waiting: int = 0  # paths that are looked at after these
     n_files: int = 0
     n_done: int = 0
     current: str = ""
@@ -64,10 +66,15 @@ class SyncState:
         """Return one line: what is being done and how far it is."""
         if self.is_stopping:
             return "stopping …"
+        then = f", then {self.n_waiting} more" if self.n_waiting else ""
+        return self._now() + then
+
+    def _now(self) -> str:
         if self.n_done >= self.n_files and self.n_to_embed:
             return f"vectors {self.n_embedded:,}/{self.n_to_embed:,}"
         where = f"p. {self.n_pages:,}" if self.n_pages else f"{self.n_lines:,} lines"
-        name = f" {file_name(self.current)} {where}" if self.current else ""
+        short = shortened(file_name(self.current), MAX_NAME_CHARS)
+        name = f" {short} {where}" if self.current else ""
         return f"indexing {self.n_done}/{self.n_files}{name}"
 
     def share(self) -> float:

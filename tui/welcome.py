@@ -34,14 +34,14 @@ def welcome_content(documents: Sequence[Document]) -> Content:
     key = "bold $accent"
     if not documents:
         sample = (
-            ("  Ctrl+T  ", key, "try it with the sample documents (a manual, a log, a paper)\n")
+            ("  Ctrl+T  ", key, "add the sample documents: a manual, a log, a paper\n")
             if sample_paths()
             else None
         )
         parts: list[str | tuple[str, str]] = [
             ("Your library is empty.\n\n", "bold"),
             ("  Ctrl+O  ", key),
-            "add a file or folder — or paste or drop paths into this window\n",
+            "add a file or folder; or paste or drop its path here\n",
         ]
         if sample:
             parts += [(sample[0], sample[1]), sample[2]]

@@ -114,6 +114,26 @@ def _page(number: int):
     return Locator("page", number, number)
 
 
+async def test_v_goes_through_the_views(filled):
+    async with filled.app().run_test(size=(160, 45)) as pilot:
+        await asked(pilot, QUESTION)
+        await pilot.press("escape", "1")
+        pane = pilot.app.main.query_one(EvidencePane)
+        tabs = pane.query_one("#evidence-tabs")
+        await until(pilot, lambda: pane.view is not None)
+        seen = [tabs.active]
+        for _ in range(2):
+            await pilot.press("v")
+            seen.append(tabs.active)
+        assert seen == ["tab-lines", "tab-passage", "tab-lines"]  # a text has no pages
+        pilot.app.main.post_message(
+            PlaceChosen(Place(1, str(SAMPLES / "pump_manual.pdf"), _page(20), "", 0, 1))
+        )
+        await until(pilot, lambda: tabs.active == "tab-passage")
+        await pilot.press("v")
+        assert tabs.active == "tab-page"
+
+
 async def test_a_page_that_cannot_be_drawn_is_a_sentence(filled, tmp_path):
     gone = Place(1, str(tmp_path / "gone.pdf"), _page(1), "", 0, 1)
     async with filled.app().run_test(size=(160, 45)) as pilot:
