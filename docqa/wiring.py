@@ -273,7 +273,20 @@ def check_library(config: Config, *, is_repaired: bool) -> list[str]:
 
     paths = LibraryPaths(config.library.dir)
     findings = repair(paths) if is_repaired else check(paths)
-    return [f"{finding.subject}: {finding.problem}" for finding in findings]
+    said = [f"{finding.subject}: {finding.problem}" for finding in findings]
+    return said + _bad_kv(paths.kv, is_repaired=is_repaired)
+
+
+def _bad_kv(folder: Path, *, is_repaired: bool) -> list[str]:
+    """Return what is wrong with saved KV; a repair deletes it: it is computed again when needed."""
+    from models.kv_check import damaged
+
+    found = list(damaged(folder))
+    if is_repaired:
+        for path, _ in found:
+            path.unlink(missing_ok=True)
+        return []
+    return [f"saved KV: {reason}" for _, reason in found]
 
 
 def back_up_library(config: Config, file: Path, *, is_replaced: bool) -> int:

@@ -16,6 +16,7 @@ import pytest
 
 from models import kv_file
 from models.buffers import byte_buffer
+from models.kv_check import damaged
 from models.kv_file import (
     BLOCK_BYTES,
     KvIdentity,
@@ -130,6 +131,21 @@ def test_mutated_files_are_all_refused(saved: Path, n_files: int) -> None:
         saved.write_bytes(content)
         with pytest.raises(KvRefused):
             read_kv(saved, IDENTITY, KEY)
+
+
+def test_check_finds_what_is_damaged_and_nothing_else(saved: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.kv"
+    write_kv(other, IDENTITY, TOKENS, payload_of(2 * BLOCK_BYTES + 9), KEY)
+    assert list(damaged(tmp_path, KEY)) == []
+    with other.open("r+b") as file:  # in the last of three blocks
+        file.seek(-3, os.SEEK_END)
+        file.write(b"abc")
+    assert [(path, "block 2 is damaged" in why) for path, why in damaged(tmp_path, KEY)] == [
+        (other, True)
+    ]
+    saved.write_bytes(saved.read_bytes()[:-1])
+    assert [path for path, _ in damaged(tmp_path, KEY)] == [other, saved]
+    assert list(damaged(tmp_path / "none", KEY)) == []
 
 
 def test_blocks_cannot_change_places(tmp_path: Path) -> None:

@@ -168,3 +168,12 @@ def test_the_commands(folder, tmp_path, capsys):
     assert "say --force" in capsys.readouterr().err
     assert main(["restore", file, "--library", library, "--force"]) == 0
     assert main(["check", "--library", library]) == 0
+    saved_kv = folder / "library" / "kv" / "session.kv"
+    saved_kv.parent.mkdir(exist_ok=True)
+    saved_kv.write_bytes(b"no KV at all" * 100)
+    saved_kv.chmod(0o600)
+    capsys.readouterr()
+    assert main(["check", "--library", library]) == 4
+    assert "saved KV: session.kv: is no saved KV of this version" in capsys.readouterr().out
+    assert main(["check", "--repair", "--library", library]) == 0
+    assert not saved_kv.exists()
