@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 NICENESS = 5  # the screen and the model go first
 POLL_S = 0.1  # how often a cancel event is looked at
 GATHER_S = 0.03  # between two looks at what came: a frame of the screen
-STOP_S = 10.0  # a child that was told to stop is in the middle of a commit at worst
+STOP_S = 2.0  # then it is killed: the document it was at is left out, as after any crash
 TAIL_BYTES = 2_000
 _EVENTS: dict[str, type[SyncEvent]] = {kind.__name__: kind for kind in get_args(SyncEvent)}
 

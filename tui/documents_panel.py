@@ -13,7 +13,7 @@ from textual.widgets.option_list import Option
 
 from docqa.types import Document, State
 from tui.messages import DocumentChosen, PinAsked, ScopeChanged
-from tui.plain import assembled, file_name, plain
+from tui.plain import assembled, file_name, middle_cut, plain
 
 SIGNS = {
     State.INDEXED: ("✓", "$text-success"),
@@ -75,10 +75,11 @@ class DocumentsPanel(OptionList):
         )
         size = f" {document.n_pages} p" if document.n_pages else ""
         size = size or (f" {document.n_lines:,} l" if document.n_lines else "")
+        room = max(12, self.scrollable_content_region.width - len(mark) - len(size) - 3)
         return assembled(
             (mark, "bold $accent"),
             (sign + " ", style),
-            file_name(document.path),
+            middle_cut(file_name(document.path), room),
             (size, "$text-muted"),
         )
 
@@ -93,6 +94,11 @@ class DocumentsPanel(OptionList):
         """Ask all documents again."""
         self.marked.clear()
         self._changed()
+
+    def on_resize(self) -> None:
+        """Cut the names to the room that there is now."""
+        if self.documents:
+            self._fill()
 
     def show_marks(self, doc_ids: frozenset[int]) -> None:
         """Mark these documents and no others."""

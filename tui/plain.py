@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import PurePath
 
+from rich.cells import cell_len
 from rich.segment import Segment
 from rich.text import Text
 from textual.color import Color
@@ -56,6 +57,23 @@ def shortened(text: str, limit: int) -> str:
     """Return `text` on one line of at most `limit` characters, its end cut."""
     line = " ".join(sanitize(text).split())
     return line if len(line) <= limit else line[: max(0, limit - 1)] + "…"
+
+
+def middle_cut(name: str, n_cells: int) -> str:
+    """Return a sanitised name in at most `n_cells` cells: its middle is cut, its end says what."""
+    if cell_len(name) <= n_cells:
+        return name
+    n_end = max(1, 2 * n_cells // 3)
+    start, end = "", ""
+    for character in name:
+        if cell_len(start + character) > n_cells - 1 - n_end:
+            break
+        start += character
+    for character in reversed(name):
+        if cell_len(character + end) > n_end:
+            break
+        end = character + end
+    return f"{start}…{end}"
 
 
 def file_name(path: str) -> str:

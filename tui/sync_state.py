@@ -15,9 +15,9 @@ from docqa.events import (
     SyncEvent,
 )
 from docqa.types import FileReport, State
-from tui.plain import file_name, shortened
+from tui.plain import file_name, middle_cut
 
-MAX_NAME_CHARS = 32  # the rest of the status line has to stay in sight
+MAX_NAME_CELLS = 32  # the rest of the status line has to stay in sight
 BAD_STATES = (State.FAILED, State.QUARANTINED, State.PARTIAL)
 
 
@@ -73,7 +73,7 @@ class SyncState:
         if self.n_done >= self.n_files and self.n_to_embed:
             return f"vectors {self.n_embedded:,}/{self.n_to_embed:,}"
         where = f"p. {self.n_pages:,}" if self.n_pages else f"{self.n_lines:,} lines"
-        short = shortened(file_name(self.current), MAX_NAME_CHARS)
+        short = middle_cut(file_name(self.current), MAX_NAME_CELLS)
         name = f" {short} {where}" if self.current else ""
         return f"indexing {self.n_done}/{self.n_files}{name}"
 

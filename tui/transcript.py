@@ -16,10 +16,11 @@ from textual.widgets import Static
 from docqa.sanitize import sanitize
 from docqa.types import AnswerKind
 from tui.messages import PlaceChosen, TurnChosen
-from tui.plain import assembled, file_name, plain, plain_line, shortened
+from tui.plain import assembled, file_name, middle_cut, plain, plain_line, shortened
 from tui.turns import Phase, Place, Turn
 
 FOLLOW_ROWS = 6  # so near the end, the end is followed
+MAX_NAME_CELLS = 40  # of a document in a citation's row
 N_VIEWS = 12  # turns that are shown of a session, and how many more at a time
 MAX_VIEWS = 2 * N_VIEWS  # beyond, at the next question, only the last are kept
 _MARKER = re.compile(r"\[(\d{1,4})\]")
@@ -56,7 +57,7 @@ class CitationRow(Static, can_focus=True):
     def __init__(self, place: Place) -> None:
         text = assembled(
             (f"[{place.marker}] ", "bold $accent"),
-            (file_name(place.path), "bold"),
+            (middle_cut(file_name(place.path), MAX_NAME_CELLS), "bold"),
             (f", {place.where}  ", "$text-muted"),
             (shortened(place.quote, 300), "italic $text-muted"),
         )

@@ -14,10 +14,11 @@ from textual.widgets import DataTable, Footer, Static, TabbedContent, TabPane
 
 from docqa.prompts import place
 from docqa.types import Candidate
-from tui.plain import assembled, cell, file_name, plain, shortened
+from tui.plain import assembled, cell, file_name, middle_cut, plain, shortened
 from tui.status import layer_bar
 from tui.turns import Turn
 
+MAX_NAME_CELLS = 30
 _COLUMNS = ("#", "words", "meaning", "fused", "rerank", "fate", "where", "passage")
 
 
@@ -49,7 +50,8 @@ def row(number: int, candidate: Candidate, fate: str) -> list[Text]:
     """Return one line of the table; ranks count from 1, a dash: that index did not find it."""
     rerank = "-" if candidate.rerank_score is None else f"{candidate.rerank_score:.3f}"
     style = "bold green" if fate.startswith("[") else "dim"
-    where = f"{file_name(candidate.path)}, {place(candidate.chunk.span.locator)}"
+    name = middle_cut(file_name(candidate.path), MAX_NAME_CELLS)
+    where = f"{name}, {place(candidate.chunk.span.locator)}"
     return [
         cell(str(number)),
         cell(str(candidate.lexical_rank or "-")),

@@ -6,6 +6,8 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
+from rich.cells import cell_len
+
 from docqa.types import State
 from tests.tui.conftest import LOG, MANUAL
 from tests.tui.waiting import until
@@ -13,6 +15,7 @@ from tui.dialogs import AddScreen, path_completions
 from tui.documents_panel import MAX_SHOWN, DocumentsPanel
 from tui.library import MAX_ROWS, LibraryScreen, folders_of, matches
 from tui.messages import PathsDropped
+from tui.plain import middle_cut
 from tui.question import QuestionLine, dropped_paths
 
 
@@ -204,6 +207,14 @@ async def test_a_flood_of_changes_is_not_a_flood_of_readings(filled):
         pilot.app.refresh_documents()
         await until(pilot, lambda: len(pilot.app.documents) == 1, "the last change is not lost")
         assert len(read) < 50
+
+
+def test_long_names_are_cut_in_the_middle():
+    name = "docugami-kg-rag__nih-clinical-trial-protocols__NCT06149832_Prot_000.pdf"
+    cut = middle_cut(name, 30)
+    assert len(cut) == 30 and cut.startswith("docugami") and cut.endswith("149832_Prot_000.pdf")
+    assert middle_cut("short.pdf", 30) == "short.pdf"
+    assert cell_len(middle_cut("漢字" * 30 + ".pdf", 20)) <= 20
 
 
 def test_filter_words_and_folders(filled):
