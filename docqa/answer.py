@@ -27,7 +27,7 @@ from docqa.support import (
     standing,
     without_markers,
 )
-from docqa.types import AnswerKind, Citation, Evidence, Mark, PackedPrompt, Usage
+from docqa.types import Answer, AnswerKind, Citation, Evidence, Mark, PackedPrompt, Usage
 from docqa.wording import content_words, sentences, similarity
 
 OVERRULES_REFUSAL = 0.1  # the score of evidence that is shown although the model said "not found"
@@ -244,10 +244,29 @@ def _different(quotes: Sequence[_Quote]) -> list[_Quote]:
     kept = []
     for quote in quotes:
         words = frozenset(content_words(quote.text))
-        if not any(similarity(words, other) >= SAME_WORDS for other in seen):
+        if not any(words <= other or other <= words or _is_same(words, other) for other in seen):
             kept.append(quote)
             seen.append(words)
     return kept
+
+
+def _is_same(words: frozenset[str], other: frozenset[str]) -> bool:
+    return similarity(words, other) >= SAME_WORDS
+
+
+def not_found(question: str, query: str, nearest: tuple[Evidence, ...], usage: Usage) -> Answer:
+    """Return the answer that there is none, with the passages that came nearest."""
+    return Answer(
+        question=question,
+        query=query,
+        found=False,
+        kind=AnswerKind.NOT_FOUND,
+        text=prompts.NOT_FOUND,
+        citations=(),
+        evidence=nearest,
+        usage=usage,
+        engine=None,
+    )
 
 
 def _once(citations: Sequence[Citation]) -> tuple[Citation, ...]:

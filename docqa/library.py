@@ -27,11 +27,12 @@ from docqa.events import SyncDone, SyncEvent, WatchProblem
 from docqa.feed import WordFeed
 from docqa.index.dense import DenseIndex
 from docqa.index.lexical import LexicalIndex
+from docqa.named import HEAD_CHUNKS, MAX_NAMED_CHUNKS
 from docqa.paths import LibraryPaths
 from docqa.protocols import Embedder, ParseOptions
 from docqa.records import WatchedFolder, storable
 from docqa.store import Store
-from docqa.types import Chunk, ChunkItem, FileReport, LogTail
+from docqa.types import Chunk, ChunkItem, FileReport, LogTail, Scope
 
 if TYPE_CHECKING:
     from docqa.parse.worker import ParseWorker
@@ -100,6 +101,12 @@ class Library:
     def lexical(self) -> LexicalIndex:
         """The lexical index, complete as of now."""
         return self._words.index()
+
+    def headed(self, words: str, scope: Scope) -> frozenset[int]:
+        """Return the documents inside `scope` that say `words`, together, at their head."""
+        found = list(self.lexical.chunk_ids_containing([words], scope, MAX_NAMED_CHUNKS + 1))
+        # So many chunks have words that name nothing, whichever of them are the first.
+        return self.store.headed(found if len(found) <= MAX_NAMED_CHUNKS else (), HEAD_CHUNKS)
 
     # Files
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from docqa.config import RetrieveConfig
+from docqa.named import Heads, named_documents, within
 from docqa.narrow import narrow
 from docqa.protocols import Passage, Relevance, Reranker, SearchIndex
 from docqa.types import Candidate, Chunk, Document, Hit, Scope
@@ -29,7 +30,9 @@ NO_EVIDENCE = "below the threshold of relevance"
 NOT_RERANKED = "fused rank too low to be reranked"
 CONTENTS = "a table of contents"
 OTHER_THING = "lacks what the question names"
+OTHER_DOCUMENT = "of another document than the question names"
 DUPLICATE = "same text as a better candidate"
+
 
 Load = Callable[[Sequence[int]], list[tuple[Chunk, Document]]]
 """Chunk ids → (chunk, its document), in the order asked; ids that are gone are left out."""
@@ -71,8 +74,12 @@ def retrieve(
     scope: Scope,
     settings: RetrieveConfig,
     is_marked: bool = True,
+    heads: Heads | None = None,
 ) -> Retrieval:
     """Return the candidates for `question` inside `scope`.
+
+    With `heads`, a question that names a document (docqa/named.py) is asked of that one;
+    only where it has no evidence, of all.
 
     An index that is None, or of which no hits are wanted (`n_lexical`, `n_dense` of 0), is left out
     (ablation, or a library without vectors yet). Without a reranker the order is that of the fused
@@ -80,17 +87,32 @@ def retrieve(
     Without `is_marked` the reranker may leave out where each passage answers.
     """
     started = time.perf_counter()
-    n_lexical, n_dense = settings.n_lexical, settings.n_dense
-    lexical_hits = lexical.search(question, n_lexical, scope) if lexical and n_lexical else []
-    dense_hits = dense.search(question, n_dense, scope) if dense and n_dense else []
-    candidates = _fused(lexical_hits, dense_hits, load, settings.rrf_k)
+
+    def search(query: str, limits: Scope) -> list[Candidate]:
+        n_lexical, n_dense = settings.n_lexical, settings.n_dense
+        lexical_hits = lexical.search(query, n_lexical, limits) if lexical and n_lexical else []
+        dense_hits = dense.search(query, n_dense, limits) if dense and n_dense else []
+        return _fused(lexical_hits, dense_hits, load, settings.rrf_k)
+
+    def judge(queries: Sequence[str], candidates: list[Candidate]) -> list[Candidate]:
+        candidates[: settings.n_rerank] = [
+            replace(c, chunk=narrow(c.chunk, question)) for c in candidates[: settings.n_rerank]
+        ]
+        if reranker is not None:
+            candidates = _reranked(queries, candidates, reranker, settings, is_marked)
+        return _without_duplicates(_without_strangers(queries[0], candidates))
+
+    found = search(question, scope)
+    named = named_documents(question, found, heads, scope) if heads else None
+    inside = search(named.question, within(scope, named)) if named else []
     retrieved = time.perf_counter()
-    candidates[: settings.n_rerank] = [
-        replace(c, chunk=narrow(c.chunk, question)) for c in candidates[: settings.n_rerank]
-    ]
-    if reranker is not None:
-        candidates = _reranked(question, candidates, reranker, settings, is_marked)
-    candidates = _without_duplicates(_without_strangers(question, candidates))
+    # A passage may repeat the name or not: it is read with it and without.
+    candidates = judge(list(dict.fromkeys((named.question, question))), inside) if named else []
+    if named and any(c.dropped is None for c in candidates):
+        others = (c for c in found if c.chunk.span.doc_id not in named.doc_ids)
+        candidates += [replace(c, dropped=OTHER_DOCUMENT) for c in others]
+    else:
+        candidates = judge([question], found)
     finished = time.perf_counter()
     return Retrieval(tuple(candidates), retrieved - started, finished - retrieved)
 
@@ -128,22 +150,30 @@ def passage_of(candidate: Candidate) -> Passage:
 
 
 def _reranked(
-    question: str,
+    queries: Sequence[str],
     candidates: list[Candidate],
     reranker: Reranker,
     settings: RetrieveConfig,
     is_marked: bool,
 ) -> list[Candidate]:
     read, unread = candidates[: settings.n_rerank], candidates[settings.n_rerank :]
-    verdicts = reranker.score(question, [passage_of(c) for c in read], is_marked=is_marked)
+    passages = [passage_of(c) for c in read]
+    scored_by = [reranker.score(query, passages, is_marked=is_marked) for query in queries]
+    verdicts = [_better(of_one) for of_one in zip(*scored_by, strict=True)]
     threshold = settings.min_relevance if settings.min_relevance >= 0 else reranker.threshold
-    codes = identifiers(question)
+    codes = identifiers(queries[-1])
     scored = [
         _judged(candidate, verdict, threshold, codes)
         for candidate, verdict in zip(read, verdicts, strict=True)
     ]
     scored.sort(key=lambda c: (-(c.rerank_score or 0.0), -c.rrf_score, c.chunk.chunk_id))
     return scored + [replace(c, dropped=NOT_RERANKED) for c in unread]
+
+
+def _better(verdicts: Sequence[Relevance]) -> Relevance:
+    """Return the verdict whose best mark is best, with the best score of all."""
+    best = max(verdicts, key=lambda v: max((m.score for m in v.marks), default=v.score))
+    return replace(best, score=max(v.score for v in verdicts))
 
 
 def _judged(

@@ -167,6 +167,16 @@ class Store:
         """Return the chunks in the order asked; ids that are gone are left out."""
         return [chunk for chunk, _ in self.load(chunk_ids)]
 
+    def headed(self, chunk_ids: Sequence[int], n_chunks: int) -> frozenset[int]:
+        """Return the documents of which one of the chunks is among the first `n_chunks`."""
+        with self.db.snapshot() as connection:
+            rows = connection.execute(
+                "SELECT DISTINCT c.doc_id FROM json_each(?) j JOIN chunks c "
+                "ON c.chunk_id = j.value WHERE c.ordinal < ?",
+                (json.dumps(list(chunk_ids)), n_chunks),
+            )
+            return frozenset(doc_id for (doc_id,) in rows)
+
     def neighbours(self, doc_id: int, ordinal: int, before: int, after: int) -> list[Chunk]:
         """Return the chunks from `ordinal - before` to `ordinal + after`, itself included."""
         with self.db.read() as connection:

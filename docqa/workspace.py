@@ -19,8 +19,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import BinaryIO
 
-from docqa import pack, prompts
-from docqa.answer import NO_MODEL, Draft, generate_answer, quote_answer
+from docqa import pack
+from docqa.answer import NO_MODEL, Draft, generate_answer, not_found, quote_answer
 from docqa.config import Config
 from docqa.errors import UnsupportedFile
 from docqa.events import (
@@ -350,7 +350,8 @@ class Workspace:
         usage = Usage(retrieve_s=found.retrieve_s, rerank_s=found.rerank_s)
         notes = (ONLY_PASSAGES,) if _WHOLE_DOCUMENT.search(question) else ()
         if not found.kept:
-            yield Answered(replace(self._not_found(question, found, usage), query=query))
+            nearest = pack.nearest(found.candidates)
+            yield Answered(not_found(question, query, nearest, usage))
             return
         if is_quoting:
             yield from self._quoted(question, query, found, usage, notes)
@@ -405,7 +406,8 @@ class Workspace:
         evidence = pack.nearest(found.kept, self.config.answer.k)
         quote = quote_answer(query, evidence, self._quote_score())
         if quote is None:
-            yield Answered(replace(self._not_found(question, found, usage), query=query))
+            nearest = pack.nearest(found.candidates)
+            yield Answered(not_found(question, query, nearest, usage))
             return
         yield AnswerText(quote.text)
         yield Answered(
@@ -440,20 +442,8 @@ class Workspace:
             scope=scope,
             settings=self.config.retrieve,
             is_marked=is_marked,
+            heads=self.library.headed,
         )
 
     def _quote_score(self) -> float:
         return self.reranker.threshold if self.reranker is not None else 0.0
-
-    def _not_found(self, question: str, found: Retrieval, usage: Usage) -> Answer:
-        return Answer(
-            question=question,
-            query=question,
-            found=False,
-            kind=AnswerKind.NOT_FOUND,
-            text=prompts.NOT_FOUND,
-            citations=(),
-            evidence=pack.nearest(found.candidates),
-            usage=usage,
-            engine=None,
-        )

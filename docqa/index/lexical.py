@@ -224,12 +224,14 @@ class LexicalIndex:
         self,
         terms: Sequence[str],
         scope: Scope = EVERYTHING,
+        n_most: int | None = None,
     ) -> Iterator[int]:
         """Yield the ids of all chunks inside `scope` with every one of `terms`, ascending.
 
         A prefilter for exact scans: a superset of the chunks in which the terms occur as whole
         words or identifiers, in any case and ending. Terms without a letter or digit are no
-        condition. A term inside a longer word (`out` in `timeout`) is not found.
+        condition. A term inside a longer word (`out` in `timeout`) is not found. Where there are
+        more than `n_most`, the first of them.
         """
         import tantivy
 
@@ -245,7 +247,7 @@ class LexicalIndex:
         with _damage():
             found = searcher.search(
                 asked,
-                max(1, int(searcher.num_docs)),
+                max(1, n_most or int(searcher.num_docs)),
                 count=False,
                 order_by_field="chunk_id",
                 order=tantivy.Order.Asc,
