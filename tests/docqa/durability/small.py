@@ -39,10 +39,12 @@ class InProcess:
         pass
 
     def read(self, path: Path, *, whole_lines: bool = False) -> Iterator[ChunkItem]:
+        # As a generator: like the worker, it says that a file is gone when it is read.
         if kind_of(path) is Kind.LOG:
-            return chunk_log_records(path, ParseOptions(whole_lines=whole_lines))
+            yield from chunk_log_records(path, ParseOptions(whole_lines=whole_lines))
+            return
         options = ChunkOptions(path.stem, "", 60)
-        return chunk_blocks(parse(path, ParseOptions()), options, count_tokens=count_words)
+        yield from chunk_blocks(parse(path, ParseOptions()), options, count_tokens=count_words)
 
     def read_on(
         self, path: Path, tail: LogTail, *, whole_lines: bool = False

@@ -21,9 +21,16 @@ from tests.docqa.durability.killing import FAST, Changes
 SHORT_S = 12.0
 
 
+def follow(stop, inner: threading.Event) -> None:
+    """Set `inner` after `stop`. A process that ends while it waits for `stop` would block `set`."""
+    while not stop.is_set():
+        time.sleep(0.05)
+    inner.set()
+
+
 def watcher(folder: Path, stop, rng: random.Random) -> int:
     inner = threading.Event()
-    threading.Thread(target=lambda: (stop.wait(), inner.set()), daemon=True).start()
+    threading.Thread(target=follow, args=(stop, inner), daemon=True).start()
     n = 0
     with small.open_library(folder) as library:
         library.set_watched(folder / "docs", True)
