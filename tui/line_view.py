@@ -79,6 +79,14 @@ class LineView(ScrollView, can_focus=True):
         """Free the source."""
         self.show(None)
 
+    def action_page_down(self) -> None:
+        """Go a page down at once: twenty frames on the way would cost twenty paintings."""
+        self.scroll_page_down(animate=False)
+
+    def action_page_up(self) -> None:
+        """Go a page up at once."""
+        self.scroll_page_up(animate=False)
+
     def action_to_mark(self) -> None:
         """Scroll to the marked lines."""
         if self._marked:
