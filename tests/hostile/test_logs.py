@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from pathlib import Path
 
 import psutil
@@ -138,12 +137,15 @@ def iter_texts(path: Path, worker: ParseWorker):
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-def test_packed_bombs_are_refused_or_read_in_little_memory(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("level", "is_refused"), [(9, True), (1, False)])
+def test_packed_bombs_are_refused_or_read_in_little_memory(
+    tmp_path: Path, level: int, is_refused: bool
+) -> None:
     """What unpacks to gigabytes: given up by its ratio, or read like any long line."""
     import gzip
 
     path = tmp_path / "bomb.log.gz"
-    with gzip.open(path, "wb", compresslevel=1) as file:
+    with gzip.open(path, "wb", compresslevel=level) as file:
         file.write(HEAD)
         for _ in range(3 << 10):
             file.write(b"\0" * (1 << 20))
@@ -151,8 +153,9 @@ def test_packed_bombs_are_refused_or_read_in_little_memory(tmp_path: Path) -> No
     with ParseWorker(ParseConfig(page_timeout_s=120.0)) as worker:
         worker.start()
         with Peak(worker) as peak:
-            begun = time.monotonic()
-            with pytest.raises(FileError, match="unpacks to more than"):
-                list(iter_texts(path, worker))
-            assert time.monotonic() > begun
+            if is_refused:  # a thousandth of its size; a fast packer's 230th passes
+                with pytest.raises(FileError, match="unpacks to more than"):
+                    list(iter_texts(path, worker))
+            else:
+                assert any("needle ok at the end" in text for text in iter_texts(path, worker))
     assert peak.n_bytes < 300_000_000
