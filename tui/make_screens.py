@@ -23,7 +23,7 @@ from tui.question import QuestionLine
 from tui.welcome import sample_paths
 
 QUESTIONS = (
-    "What is the tightening torque of the casing cover bolts?",
+    "Which torque do the casing cover bolts of the TWX 40 need?",
     "When did the first FATAL happen?",
 )
 WAIT_S = 600
