@@ -11,6 +11,7 @@ import os
 import signal
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -29,6 +30,7 @@ from docqa.index.dense import DenseIndex
 from docqa.index.lexical import LexicalIndex
 from docqa.named import HEAD_CHUNKS, MAX_NAMED_CHUNKS
 from docqa.paths import LibraryPaths
+from docqa.process_memory import give_back_free_pages
 from docqa.protocols import Embedder, ParseOptions
 from docqa.records import WatchedFolder, storable
 from docqa.store import Store
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
     from docqa.watch import Pace
 
 CANCEL_POLL_S = 0.1
+TIDY_EVERY_S = 10.0  # it takes some milliseconds
 
 
 class Library:
@@ -75,6 +78,7 @@ class Library:
         self._embedder_lock = threading.Lock()
         self._embedder: Embedder | None = None
         self._n_followed = 0  # vectors
+        self._tidy_at = 0.0
 
     def __enter__(self) -> Library:
         return self
@@ -145,6 +149,7 @@ class Library:
                     self.dense.refresh()
                     self.dense.publish()  # so that the next process starts with it
                 yield event
+        self._tidy()
 
     def watch(
         self,
@@ -183,6 +188,7 @@ class Library:
                 nonlocal parts
                 options = ingest.SyncOptions(walk, settling=settler, changes_only=True)
                 yield from ingest.sync(parts, paths, options)
+                self._tidy()
                 try:
                     self._follow_vectors(embedding)
                 except ModelError as error:
@@ -219,6 +225,12 @@ class Library:
             _ = self._chunk_limits
             _ = self.lexical
             reader.warm_up()
+
+    def _tidy(self) -> None:
+        """Give back what reading has freed, so that a process of days stays the size it uses."""
+        if time.monotonic() >= self._tidy_at:
+            self._tidy_at = time.monotonic() + TIDY_EVERY_S
+            give_back_free_pages()
 
     def _follow_vectors(self, embedding: Embedding) -> None:
         """Take in the vectors of a watcher that are done; save them when none is left to do."""
