@@ -24,7 +24,7 @@ from docqa.store import Store
 from docqa.types import Chunk, Document, Scope
 
 COMMIT_EVERY_S = 1.0  # while files keep coming: a commit costs 20 ms and more
-ADD_CHUNKS = 512
+ADD_CHUNKS = 128
 # tantivy queues up to 10,000 rows for its writing thread, 80 MB of a log: a commit drains it.
 # What it makes visible early is in the store already, and taken back where `seq` stays behind it.
 COMMIT_CHUNKS = 4_096
