@@ -244,14 +244,15 @@ def _different(quotes: Sequence[_Quote]) -> list[_Quote]:
     kept = []
     for quote in quotes:
         words = frozenset(content_words(quote.text))
-        if not any(words <= other or other <= words or _is_same(words, other) for other in seen):
+        if not any(_is_same(words, other) for other in seen):
             kept.append(quote)
             seen.append(words)
     return kept
 
 
 def _is_same(words: frozenset[str], other: frozenset[str]) -> bool:
-    return similarity(words, other) >= SAME_WORDS
+    """Whether one says what the other does, or part of it."""
+    return words <= other or other <= words or similarity(words, other) >= SAME_WORDS
 
 
 def not_found(question: str, query: str, nearest: tuple[Evidence, ...], usage: Usage) -> Answer:

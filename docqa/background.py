@@ -16,7 +16,6 @@ import dataclasses
 import json
 import os
 import select
-import signal
 import subprocess
 import sys
 import tempfile
@@ -28,6 +27,7 @@ from typing import IO, TYPE_CHECKING, get_args
 import msgspec
 
 from docqa import errors
+from docqa.child import python_command, signal_name
 from docqa.config import Config
 from docqa.errors import DocqaError, FileError, LibraryError
 from docqa.events import SyncEvent
@@ -92,13 +92,8 @@ class Child:
 
     def __init__(self, request: dict[str, object]) -> None:
         self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 (closed in __exit__)
-        root = str(Path(__file__).parents[1])
-        entry = (
-            "import sys; r = sys.argv[1]; r in sys.path or sys.path.insert(0, r); "
-            "from docqa.background import main; main()"
-        )
         self.process = subprocess.Popen(
-            [sys.executable, "-P", "-X", "utf8", "-c", entry, root],
+            python_command("from docqa.background import main; main()"),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,
@@ -155,8 +150,7 @@ class Child:
     def _last_words(self) -> str:
         code = self.process.wait()
         if code < 0:
-            known = -code in set(signal.Signals)
-            return f"signal {signal.Signals(-code).name if known else -code}; what is done is kept"
+            return f"signal {signal_name(code)}; what is done is kept"
         self._errors.seek(0, os.SEEK_END)
         self._errors.seek(max(0, self._errors.tell() - TAIL_BYTES))
         written = self._errors.read().decode("utf-8", "replace").split("\n")

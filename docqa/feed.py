@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from itertools import islice
 
 from docqa.errors import LibraryError
+from docqa.events import WordProgress
 from docqa.index import IndexMismatch
 from docqa.index.lexical import LexicalIndex
 from docqa.index.unwritable import ReadableFolder
@@ -34,7 +35,7 @@ SEARCH_WAIT_S = 0.02  # a search does not wait for that: it answers from what is
 
 
 @dataclass(slots=True)
-class Fed:
+class _Fed:
     """How much of what was published is taken in, in chunks."""
 
     n_done: int = 0
@@ -72,7 +73,7 @@ class WordFeed:
         """
         _drain(self.feed(is_last=is_last, timeout_s=timeout_s))
 
-    def feed(self, *, is_last: bool, timeout_s: float = FEED_TIMEOUT_S) -> Generator[Fed]:
+    def feed(self, *, is_last: bool, timeout_s: float = FEED_TIMEOUT_S) -> Generator[WordProgress]:
         """Do what `follow` does and say every few hundred chunks how far it is.
 
         Left early, what is missing is taken in the next time.
@@ -81,7 +82,7 @@ class WordFeed:
         if is_last or time.monotonic() - self._committed_at >= COMMIT_EVERY_S:
             yield from self._follow(timeout_s)
 
-    def _follow(self, timeout_s: float) -> Generator[Fed]:
+    def _follow(self, timeout_s: float) -> Generator[WordProgress]:
         if self._is_current():
             return
         with self._lock.held(timeout_s):
@@ -136,10 +137,10 @@ class WordFeed:
             self._index = None
             return False
 
-    def _feed(self, index: LexicalIndex) -> Generator[Fed]:
+    def _feed(self, index: LexicalIndex) -> Generator[WordProgress]:
         if index.seq > self._store.last_seq():
             index = self._create()  # the library was restored from an older copy
-        fed = Fed()
+        fed = _Fed()
         try:
             changes = self._store.changes(index.seq)
             since: dict[int, int] = {}  # a log may have grown a hundred times: it is read once
@@ -159,8 +160,8 @@ class WordFeed:
                 give_back_free_pages()
 
     def _replace(
-        self, index: LexicalIndex, doc_id: int, since_ordinal: int, fed: Fed
-    ) -> Generator[Fed]:
+        self, index: LexicalIndex, doc_id: int, since_ordinal: int, fed: _Fed
+    ) -> Generator[WordProgress]:
         """Make the index hold what the store holds of a document from `since_ordinal` on."""
         document = self._store.document(doc_id)
         kept = self._store.chunk_id_before(doc_id, since_ordinal) if document else None
@@ -174,8 +175,8 @@ class WordFeed:
             yield from self._add(index, document, since_ordinal, fed)
 
     def _add(
-        self, index: LexicalIndex, document: Document, since_ordinal: int, fed: Fed
-    ) -> Generator[Fed]:
+        self, index: LexicalIndex, document: Document, since_ordinal: int, fed: _Fed
+    ) -> Generator[WordProgress]:
         scope = Scope(doc_ids=frozenset({document.doc_id}))
         with closing(
             self._store.iter_chunks(scope, since_ordinal=since_ordinal, embed_text=False)
@@ -185,7 +186,7 @@ class WordFeed:
                 fed.n_done += len(batch)
                 if fed.n_done % COMMIT_CHUNKS < len(batch):
                     index.commit()
-                yield fed
+                yield WordProgress(fed.n_done, fed.n_total)
 
 
 def _batched(chunks: Iterator[Chunk], n: int) -> Iterator[list[Chunk]]:
@@ -194,6 +195,6 @@ def _batched(chunks: Iterator[Chunk], n: int) -> Iterator[list[Chunk]]:
         yield batch
 
 
-def _drain(progress: Generator[Fed]) -> None:
+def _drain(progress: Generator[WordProgress]) -> None:
     for _ in progress:
         pass

@@ -43,18 +43,15 @@ REMOVE_BATCH = 200
 WAIT_S = 0.2
 
 
-class Progress(Protocol):
-    """How far something is."""
-
-    n_done: int
-    n_total: int
-
-
 class WordIndex(Protocol):
     """The index that makes words searchable; it follows the store's change log."""
 
-    def feed(self, *, is_last: bool) -> Generator[Progress]:
+    def follow(self, *, is_last: bool) -> None:
         """Take in what was published; it may collect more first unless `is_last`."""
+        ...
+
+    def feed(self, *, is_last: bool) -> Generator[WordProgress]:
+        """Do what `follow` does and say on the way how far it is."""
         ...
 
 
@@ -153,8 +150,7 @@ def remove(store: Store, words: WordIndex, paths: Sequence[str]) -> tuple[FileRe
         store.discard_staged()
         found = {known.document.path: known for path in paths for known in store.known_below(path)}
         store.remove([known.document.doc_id for known in found.values()])
-    for _ in words.feed(is_last=True):
-        pass
+    words.follow(is_last=True)
     return tuple(
         replace(report_of(known, State.REMOVED), n_chunks=0, error=None) for known in found.values()
     )
@@ -163,10 +159,10 @@ def remove(store: Store, words: WordIndex, paths: Sequence[str]) -> tuple[FileRe
 def _follow(parts: Ingest, *, is_last: bool) -> Iterator[SyncEvent]:
     """Let words be found; of a large log that takes a while, so it can be watched and stopped."""
     with closing(parts.words.feed(is_last=is_last)) as feed:
-        for fed in feed:
+        for progress in feed:
             if parts.cancel.is_set():
                 raise Interrupted
-            yield WordProgress(fed.n_done, fed.n_total)
+            yield progress
 
 
 def _follow_renames(parts: Ingest, plan: Plan) -> set[str]:

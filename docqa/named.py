@@ -136,7 +136,8 @@ def _headed(
 ) -> frozenset[int]:
     """Return the documents with `name` at their head."""
     wanted = _squeezed(name)
-    by_file = {c.chunk.span.doc_id for c in candidates if wanted in _file_words(c.path)}
+    paths = {c.chunk.span.doc_id: c.path for c in candidates}
+    by_file = {doc_id for doc_id, path in paths.items() if wanted in _file_words(path)}
     return heads(name, scope) | by_file
 
 

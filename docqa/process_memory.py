@@ -7,7 +7,7 @@ was such memory. And each thread that allocates may get a heap of its own, eight
 there are cores (mallopt(3), M_ARENA_MAX), each with its own holes: a process that took in files and
 answered grew by a seventh in ten minutes, while what it used stayed the same.
 
-Elsewhere (macOS, Windows, musl) both functions do nothing: those allocators give back by themselves
+Elsewhere (macOS, Windows, musl) `give_back_*` do nothing: those allocators give back by themselves
 or have no such call.
 """
 
@@ -16,6 +16,10 @@ from __future__ import annotations
 import ctypes
 import functools
 import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import psutil
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8  # malloc.h
 _BLOCK_BYTES = 1 << 20  # from which a block is a mapping of its own, gone when it is freed
@@ -38,6 +42,16 @@ def give_back_free_pages() -> None:
     """Give back every free page now: some milliseconds. After work that freed a great deal."""
     if libc := _glibc():
         libc.malloc_trim(0)
+
+
+def own_bytes(process: psutil.Process) -> int:
+    """Return the resident bytes of a process that no file backs.
+
+    Mapped files of an index count as resident too, but are the system's cache: it takes them back
+    when it needs the room.
+    """
+    memory = process.memory_info()
+    return int(memory.rss - getattr(memory, "shared", 0))
 
 
 @functools.cache

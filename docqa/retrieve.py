@@ -95,6 +95,7 @@ def retrieve(
         return _fused(lexical_hits, dense_hits, load, settings.rrf_k)
 
     def judge(queries: Sequence[str], candidates: list[Candidate]) -> list[Candidate]:
+        """Read with each query: the question itself last, before it the one without names."""
         candidates[: settings.n_rerank] = [
             replace(c, chunk=narrow(c.chunk, question)) for c in candidates[: settings.n_rerank]
         ]

@@ -3,9 +3,8 @@
     python -m docqa.bench.size DIR [--pages 1000] [--log-gb 2]
 
 Takes PDFs of DIR until there are so many pages (0: the log alone), and a synthetic service log of
-so many bytes. They
-are added to a new library in a process of its own, as `docqa add` does it; then questions are asked
-from the command line, each in a new process. Reported:
+so many bytes. They are added to a new library in a process of its own, as `docqa add` does it; then
+questions are asked from the command line, each in a new process. Reported:
 
 - words: when the last file is committed, so that its words are found; PDFs and the log apart
 - vectors: when every passage has its vector; passages that are embedded once a log template
@@ -34,6 +33,7 @@ import psutil
 from docqa.bench.log import write_log
 from docqa.config import Config, LibraryConfig
 from docqa.events import EmbedProgress, FileDone
+from docqa.process_memory import own_bytes
 
 SAMPLE_S = 0.2
 MB = 1024 * 1024
@@ -122,8 +122,7 @@ def _add(pipe: multiprocessing.connection.Connection, library: Path, paths: list
 def _watched(pid: int) -> Iterator[dict[str, int]]:
     """Yield the most memory (RSS, bytes) of a process and of all its children together.
 
-    `own`: what no file backs. Mapped files of the index count as resident while they are merged,
-    but are the system's cache: it takes them back when it needs the room.
+    `own`: what no file backs.
     """
     peak = {"process": 0, "own": 0, "worker": 0}
     is_over = threading.Event()
@@ -132,9 +131,8 @@ def _watched(pid: int) -> Iterator[dict[str, int]]:
         while not is_over.wait(SAMPLE_S):
             try:
                 process = psutil.Process(pid)
-                memory = process.memory_info()
-                peak["process"] = max(peak["process"], memory.rss)
-                peak["own"] = max(peak["own"], memory.rss - getattr(memory, "shared", 0))
+                peak["process"] = max(peak["process"], process.memory_info().rss)
+                peak["own"] = max(peak["own"], own_bytes(process))
                 children = sum(c.memory_info().rss for c in process.children(recursive=True))
                 peak["worker"] = max(peak["worker"], children)
             except psutil.Error:

@@ -30,6 +30,7 @@ from docqa.bench.log import write_log
 from docqa.check import check
 from docqa.config import Config, LibraryConfig, ModelConfig
 from docqa.paths import LibraryPaths
+from docqa.process_memory import own_bytes
 from docqa.wiring import build
 from docqa.workspace import NO_MODEL_NAME, Workspace
 
@@ -57,9 +58,8 @@ class Samples:
         """Take a sample of this process."""
         process = psutil.Process()
         opened = process.num_fds() if hasattr(process, "num_fds") else process.num_handles()
-        memory = process.memory_info()
-        own = memory.rss - getattr(memory, "shared", 0)
-        self.rows.append((time.monotonic() - began, memory.rss, own, opened))
+        resident = process.memory_info().rss
+        self.rows.append((time.monotonic() - began, resident, own_bytes(process), opened))
 
 
 def main() -> int:

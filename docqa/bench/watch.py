@@ -33,6 +33,7 @@ from docqa.discover import stamp
 from docqa.ingest import PARSER_VERSION
 from docqa.intake import Intake
 from docqa.library import Library
+from docqa.store import Store
 from docqa.sweep import Retry, make_plan
 from docqa.types import BlockKind, Chunk, DocumentInfo, Kind, Locator, Span, State
 from docqa.watch import Pace
@@ -110,7 +111,7 @@ def latency(library: Library, docs: Path, n: int) -> None:
 
 def idle(library: Library, docs: Path, n: int) -> None:
     """Watch `n` unchanged files and do nothing."""
-    _fill_rows(library, docs, n)
+    fill_rows(library.store, docs, n)
     before, wall = time.process_time(), time.perf_counter()
     plan = make_plan(library.store, [docs], Retry(PARSER_VERSION), changes_only=True)
     sweep_s = time.process_time() - before
@@ -204,9 +205,9 @@ def _fill(library: Library, docs: Path, n: int, per_folder: int = PER_FOLDER) ->
             intake.publish(DocumentInfo(Kind.TEXT, path.name, n_lines=1), State.INDEXED)
 
 
-def _fill_rows(library: Library, docs: Path, n: int) -> None:
+def fill_rows(store: Store, docs: Path, n: int) -> None:
     """Write `n` old files and the rows that say they are known: all that a sweep compares."""
-    with library.store.db.write() as connection:
+    with store.db.write() as connection:
         for i in range(n):
             path = docs / f"d{i // PER_FOLDER}" / f"{i}.txt"
             path.parent.mkdir(exist_ok=True)

@@ -19,6 +19,7 @@ from typing import IO
 
 from docqa.index import IndexMismatch
 
+META = "meta.json"  # tantivy's list of segments, replaced by every commit
 MANIFEST = "manifest.json"
 WRITING = "writing"  # there while a writer is at it, and after one was killed: no manifest keeps up
 HASHED_BYTES = 128_000_000  # 60 ms

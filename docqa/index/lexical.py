@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from docqa.errors import LibraryBusy, LibraryError
 from docqa.index import IndexMismatch
-from docqa.index.files import WRITING, check_head, check_manifest, write_manifest
+from docqa.index.files import META, WRITING, check_head, check_manifest, write_manifest
 from docqa.index.words import (
     ANALYSER_VERSION,
     QueryTerms,
@@ -48,7 +48,6 @@ MAX_QUERY_TERMS = 32  # of a pasted page, the rarest are looked for
 EVERYTHING = Scope()
 
 _ANALYSER = "words"
-_META = "meta.json"  # tantivy's list of segments, replaced by every commit
 _HEAP_BYTES = 64_000_000  # of one writer thread, before it writes a segment
 
 
@@ -92,9 +91,9 @@ class LexicalIndex:
         """
         import tantivy
 
-        if not (folder / _META).is_file():
+        if not (folder / META).is_file():
             raise IndexMismatch("there is no lexical index yet")
-        check_head(folder, _META)
+        check_head(folder, META)
         with _damage():
             check_manifest(folder, _segment_files(folder), is_thorough=is_thorough)
             opened = cls(folder, tantivy.Index.open(str(folder)))
@@ -194,7 +193,7 @@ class LexicalIndex:
     close = release
 
     def _record(self) -> None:
-        write_manifest(self.folder, [*_segment_files(self.folder), self.folder / _META])
+        write_manifest(self.folder, [*_segment_files(self.folder), self.folder / META])
 
     def _open_writer(self) -> tantivy.IndexWriter:
         if self._writer is None:
@@ -309,7 +308,7 @@ class LexicalIndex:
     def _searcher(self) -> tantivy.Searcher:
         """Return a searcher of the last commit of any process."""
         try:
-            stat = os.stat(self.folder / _META)  # noqa: PTH116 (called per search)
+            stat = os.stat(self.folder / META)  # noqa: PTH116 (called per search)
         except OSError as error:
             raise IndexMismatch("the lexical index is gone") from error
         version = (stat.st_mtime_ns, stat.st_ino)
@@ -367,7 +366,7 @@ def _segment_files(folder: Path) -> list[Path]:
 
 def _committed(folder: Path) -> tuple[set[str], set[str]]:
     """Return the segments of the last commit, and the names of their lists of deleted rows."""
-    meta = json.loads((folder / _META).read_bytes())
+    meta = json.loads((folder / META).read_bytes())
     segments, deletes = set(), set()
     for segment in meta["segments"]:
         name = segment["segment_id"].replace("-", "")

@@ -13,9 +13,9 @@ import tempfile
 from pathlib import Path
 
 from docqa.index import IndexMismatch
+from docqa.index.files import META
 
 _LOCK = ".tantivy-meta.lock"
-_META = "meta.json"  # replaced by every commit
 
 
 class ReadableFolder:
@@ -40,7 +40,7 @@ class ReadableFolder:
         if self._is_own:
             raise IndexMismatch("the lexical index is one of this process alone")
         try:
-            status = os.stat(self._folder / _META)  # noqa: PTH116 (called per search)
+            status = os.stat(self._folder / META)  # noqa: PTH116 (called per search)
             version = (status.st_mtime_ns, status.st_ino)
             if self._temporary is None or version != self._seen:
                 self._link()
@@ -69,8 +69,8 @@ class ReadableFolder:
         self.close()
         self._temporary = Path(tempfile.mkdtemp(prefix="docqa-words-"))
         for file in self._folder.absolute().iterdir():
-            if file.name == _META:
-                shutil.copyfile(file, self._temporary / _META)
+            if file.name == META:
+                shutil.copyfile(file, self._temporary / META)
             elif file.name != _LOCK:
                 (self._temporary / file.name).symlink_to(file)
 

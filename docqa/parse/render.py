@@ -11,13 +11,13 @@ import os
 import select
 import struct
 import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
 
 import msgspec
 
+from docqa.child import python_command
 from docqa.config import ParseConfig
 from docqa.errors import UnreadableFile
 from docqa.parse.wire import MAX_FRAME_BYTES
@@ -134,14 +134,12 @@ def _read(process: subprocess.Popen[bytes], n_bytes: int, deadline: float) -> by
 
 
 def _start(limits: ParseConfig, timeout_s: float) -> subprocess.Popen[bytes]:
-    root = str(Path(__file__).parents[2])
-    entry = (
-        "import sys; r = sys.argv[1]; r in sys.path or sys.path.insert(0, r); "
-        "from docqa.parse.draw import main; main(int(sys.argv[2]), float(sys.argv[3]))"
-    )
-    arguments = [root, str(limits.memory_bytes), str(timeout_s)]
     return subprocess.Popen(
-        [sys.executable, "-P", "-X", "utf8", "-c", entry, *arguments],
+        python_command(
+            "from docqa.parse.draw import main; main(int(sys.argv[2]), float(sys.argv[3]))",
+            str(limits.memory_bytes),
+            str(timeout_s),
+        ),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,

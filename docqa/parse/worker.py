@@ -17,7 +17,6 @@ import select
 import signal
 import struct
 import subprocess
-import sys
 import time
 from collections.abc import Generator, Iterator
 from pathlib import Path
@@ -25,6 +24,7 @@ from typing import IO, TYPE_CHECKING, overload
 
 import msgspec
 
+from docqa.child import python_command, signal_name
 from docqa.config import ParseConfig
 from docqa.errors import FileError, PasswordNeeded, UnreadableFile, UnsupportedFile
 from docqa.parse.wire import (
@@ -265,21 +265,18 @@ def _how_it_died(process: subprocess.Popen[bytes]) -> str:
     if code == -signal.SIGKILL:
         return "made the parser be killed (SIGKILL: probably out of memory)"
     if code < 0:
-        name = signal.Signals(-code).name if -code in set(signal.Signals) else str(-code)
-        return f"crashed the parser ({name})"
+        return f"crashed the parser ({signal_name(code)})"
     return f"ended the parser (exit code {code})"
 
 
 def _start(limits: ParseConfig) -> subprocess.Popen[bytes]:
-    """Start the child: not forked (threads, FAISS), not importing the parent's main module."""
-    root = str(Path(__file__).parents[2])
-    entry = (
-        "import sys; r = sys.argv[1]; r in sys.path or sys.path.insert(0, r); "
-        "from docqa.parse.serve import main; main(int(sys.argv[2]), float(sys.argv[3]))"
-    )
-    arguments = [root, str(limits.memory_bytes), str(limits.page_timeout_s)]
+    """Start the child."""
     process = subprocess.Popen(
-        [sys.executable, "-P", "-X", "utf8", "-c", entry, *arguments],
+        python_command(
+            "from docqa.parse.serve import main; main(int(sys.argv[2]), float(sys.argv[3]))",
+            str(limits.memory_bytes),
+            str(limits.page_timeout_s),
+        ),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,

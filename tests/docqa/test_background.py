@@ -28,6 +28,20 @@ def workspace(tmp_path):
         yield made
 
 
+@pytest.fixture
+def children(monkeypatch):
+    """The processes that were started, in order."""
+    started = []
+
+    class Known(Child):
+        def __init__(self, request):
+            super().__init__(request)
+            started.append(self.process)
+
+    monkeypatch.setattr(background, "Child", Known)
+    return started
+
+
 def written(folder: Path, name: str, text: str) -> Path:
     path = folder / name
     path.write_text(text, encoding="utf-8")
@@ -67,17 +81,9 @@ def test_a_stop_is_heard_and_what_was_done_is_kept(workspace, tmp_path):
 
 
 def test_a_process_that_is_killed_is_an_error_and_the_next_sync_goes_on(
-    workspace, tmp_path, monkeypatch
+    workspace, tmp_path, children
 ):
     paths = [written(tmp_path, f"{n}.md", f"# Part {n}\n\nWords of it.\n") for n in range(8)]
-    children = []
-
-    class Known(Child):
-        def __init__(self, request):
-            super().__init__(request)
-            children.append(self.process)
-
-    monkeypatch.setattr(background, "Child", Known)
 
     def sync_and_kill():
         for event in workspace.sync(paths):
@@ -91,15 +97,7 @@ def test_a_process_that_is_killed_is_an_error_and_the_next_sync_goes_on(
     assert all(process.poll() is not None for process in children)
 
 
-def test_leaving_the_iterator_ends_the_process(workspace, tmp_path, monkeypatch):
-    children = []
-
-    class Known(Child):
-        def __init__(self, request):
-            super().__init__(request)
-            children.append(self.process)
-
-    monkeypatch.setattr(background, "Child", Known)
+def test_leaving_the_iterator_ends_the_process(workspace, tmp_path, children):
     events = workspace.sync([written(tmp_path, "a.md", "# A\n\nWords.\n")])
     assert isinstance(next(events), Scanned)
     assert children[0].poll() is None

@@ -23,14 +23,15 @@ import pytest
 
 from docqa import hints, settling
 from docqa import watch as watch_module
+from docqa.bench.watch import fill_rows
 from docqa.check import check
 from docqa.config import Config
-from docqa.discover import WalkOptions, stamp
+from docqa.discover import WalkOptions
 from docqa.errors import Interrupted, LibraryError
 from docqa.events import FileDone, FolderState, WatchProblem
 from docqa.feed import WordFeed
 from docqa.hints import SuspendClock, explain
-from docqa.ingest import PARSER_VERSION, Ingest, SyncOptions, sync
+from docqa.ingest import Ingest, SyncOptions, sync
 from docqa.library import WorkerReader
 from docqa.records import WatchedFolder
 from docqa.settling import Settler, is_open_for_writing
@@ -451,24 +452,7 @@ def test_15_what_changed_before_the_start_is_found(store, docs):
 
 @pytest.mark.slow
 def test_16_a_look_at_100_000_files_reads_none(store, docs):
-    with store.db.write() as connection:  # as 100,000 syncs would leave it
-        for i in range(100_000):
-            path = docs / f"d{i // 1000}" / f"{i}.txt"
-            path.parent.mkdir(exist_ok=True)
-            path.write_text(f"text {i}")
-            os.utime(path, (1e9, 1e9))
-            seen = stamp(str(path))
-            connection.execute(
-                "INSERT INTO documents (path, life, sha256, n_bytes, mtime_ns, inode, device, "
-                "checked_ns, parser, kind, title, state) "
-                "VALUES (?, 1, ?, ?, ?, ?, ?, ?, ?, 'text', '', 'indexed')",
-                (
-                    os.fsencode(path),
-                    hashlib.sha256(path.read_bytes()).digest(),
-                    *(seen.n_bytes, seen.mtime_ns, seen.inode, seen.device, seen.checked_ns),
-                    PARSER_VERSION,
-                ),
-            )
+    fill_rows(store, docs, 100_000)
     reader = LineReader()
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     reports = run_sync(store, [docs], reader, options=SyncOptions(changes_only=True))
