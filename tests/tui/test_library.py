@@ -8,6 +8,7 @@ from pathlib import Path
 
 from rich.cells import cell_len
 
+from docqa.events import FileDone
 from docqa.types import State
 from tests.tui.conftest import LOG, MANUAL
 from tests.tui.waiting import until
@@ -146,8 +147,18 @@ async def test_closing_while_indexing_keeps_what_was_committed(stage):
         await until(pilot, lambda: len(pilot.app.documents) == len(documents))
 
 
-async def test_stop_keeps_what_was_committed_and_says_so(stage):
+async def test_stop_keeps_what_was_committed_and_says_so(stage, monkeypatch):
     paths = [stage.write(f"log{i:02}.log", LOG.replace("step", f"step {i}")) for i in range(12)]
+    sync = stage.workspace.sync
+
+    def waits_after_a_file(paths, *, cancel):
+        """Whatever this machine's speed: it is still indexing when it is told to stop."""
+        for event in sync(paths, cancel=cancel):
+            yield event
+            if isinstance(event, FileDone):
+                assert cancel.wait(60)
+
+    monkeypatch.setattr(stage.workspace, "sync", waits_after_a_file)
     async with stage.app(*paths).run_test(size=(160, 45)) as pilot:
         app = pilot.app
         await until(pilot, lambda: app.indexing.state.n_done >= 1)
