@@ -12,6 +12,7 @@ import lzma
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +23,18 @@ Ids = npt.NDArray[np.uint16]
 MARK = 60_000  # token `MARK + g` of a target: the number that gold passage g has in the prompt
 N_SOURCES = (0.22, 0.14, 0.12, 0.15, 0.08, 0.12, 0.04, 0.03, 0.03, 0.02, 0.02, 0.03)  # 1 … 12
 # Generated tasks are soon learnt: an epoch has only so many of them.
-KEPT = {"table": 0.6, "table-twin": 0.6, "log": 0.5, "log-twin": 0.6, "manual": 0.7, "check": 0.7}
+KEPT = {
+    "squad-twin": 0.7,
+    "table": 0.6,
+    "table-twin": 0.6,
+    "log": 0.5,
+    "log-twin": 0.6,
+    "manual": 0.7,
+    "check": 0.7,
+}
 # Only where questions name what they are about may any passage fill up a prompt: another contract
 # or another drawn table would answer as well, and otherwise.
-FILLED = frozenset(("squad", "squad-twin", "qed", "nq", "hotpotqa", "medical", "prose"))
+FILLED = frozenset(("squad", "squad-twin", "qed", "nq", "hotpotqa", "medical", "prose", "invented"))
 P_DROPPED = {
     "log": 0.04,
     "table": 0.04,
@@ -34,7 +43,7 @@ P_DROPPED = {
     "follow": 0.04,
     "inject": 0.04,
 }
-P_DROPPED_REAL = 0.13
+P_DROPPED_REAL = 0.1
 MAX_TOKENS = 4096
 
 
@@ -64,11 +73,41 @@ class Dataset:
         }
         self.rows = self.arrays["rows"]
         self._spare: dict[int, list[int]] = {}
+        self._added: list[Ids] = []  # pieces of rows that were added
+        self._links: dict[int, tuple[int, list[int]]] = {}  # their passage and distractors
+        self._rows_added: list[list[int]] = []
 
     def piece(self, i: int) -> Ids:
         """Return the tokens of piece `i`."""
         ends = self.arrays["token_ends"]
+        if i >= len(ends) - 1:
+            return self._added[i - len(ends) + 1]
         return self.arrays["tokens"][ends[i] : ends[i + 1]]
+
+    def add(
+        self, kind: str, head: Ids, tail: Ids, target: Ids, gold: int, other: list[int]
+    ) -> None:
+        """Add a training row on passages that are there. Call `settle` when all are added."""
+        if kind not in self.kinds:
+            self.kinds.append(kind)
+        first = len(self.arrays["token_ends"]) - 1 + len(self._added)
+        self._added += [head, tail, np.asarray(target, np.uint16)]
+        row = [self.kinds.index(kind), first, first + 1, first + 2, -1, 1, 0]
+        self._links[len(self.rows) + len(self._links)] = (gold, other)
+        self._rows_added.append(row)
+
+    def settle(self) -> None:
+        """Make the rows that were added part of `rows`."""
+        made = np.array(self._rows_added, self.rows.dtype).reshape(-1, self.rows.shape[1])
+        self.rows = np.concatenate([self.rows, made])
+        self._rows_added = []
+
+    def extra(self) -> list[list[int]]:
+        """Return passages without a question, those of one text together."""
+        if "extra" not in self.arrays:
+            return []
+        ends = self.arrays["extra_ends"]
+        return [self.arrays["extra"][a:b].tolist() for a, b in pairwise(ends.tolist())]
 
     def kind(self, row: int) -> str:
         """Return the row's kind."""
@@ -80,17 +119,21 @@ class Dataset:
 
     def gold(self, row: int) -> list[int]:
         """Return the passages that answer the row, or mislead where nothing does."""
+        if row in self._links:
+            return [self._links[row][0]]
         return self._listed("gold", row)
 
     def other(self, row: int) -> list[int]:
         """Return the row's distractors, the most similar first."""
+        if row in self._links:
+            return self._links[row][1]
         return self._listed("other", row)
 
     def is_refusal(self, row: int) -> bool:
         """Return whether the row's target is the not-found sentence."""
         return bool(np.array_equal(self.piece(self.rows[row, 3]), self.frame["refusal"]))
 
-    def text(self, ids: Sequence[int]) -> str:
+    def text(self, ids: Sequence[int] | Ids) -> str:
         """Return the text of token ids; bytes that are not UTF-8 are replaced."""
         words, ends = self.arrays["words"], self.arrays["word_ends"]
         return b"".join(words[ends[i] : ends[i + 1]].tobytes() for i in ids).decode(
@@ -132,6 +175,12 @@ class Dataset:
         parts += [self.frame["user"], self.user(row, sources, first), self.frame["assistant"]]
         return np.concatenate(parts)
 
+    def numbers(self, placed: dict[str, Any]) -> list[int]:
+        """Return the numbers that the right sources of a development prompt have in it."""
+        before = int(self.rows[placed["row"], 4])
+        n_before = len(self.gold(before)) + len(self.other(before)[:1]) if before >= 0 else 0
+        return [m + n_before for m in placed["markers"]]
+
     def arranged(self, placed: dict[str, Any]) -> tuple[Ids, Ids]:
         """Return (prompt, target) of a development prompt; the target is without end token."""
         row, sources, first = placed["row"], placed["sources"], 1
@@ -142,7 +191,7 @@ class Dataset:
             markers = list(range(1, 1 + len(shown)))
             turns = [(self.user(before, shown, 1), self.target(before, markers))]
             first += len(shown)
-        markers = [m + first - 1 for m in placed["markers"]]
+        markers = self.numbers(placed)
         absent = not placed["markers"]
         target = self.frame["refusal"] if absent else self.target(row, markers)
         return self.prompt(row, sources, first, turns), target
@@ -155,15 +204,21 @@ class Dataset:
         return self._spare[kind]
 
 
+def trained_on(data: Dataset) -> list[int]:
+    """Return the rows to draw from: not the development tenth, and no turn before another."""
+    before = set(data.rows[:, 4].tolist())
+    return [i for i in range(len(data.rows)) if data.rows[i, 6] == 0 and i not in before]
+
+
 class Sampler:
     """Draws training samples, epoch after epoch."""
 
     def __init__(self, data: Dataset, seed: int, p_plain: float = 0.03) -> None:
         self.data, self.rng, self.p_plain = data, random.Random(seed), p_plain
-        before = set(data.rows[:, 4].tolist())
-        self.train = [i for i in range(len(data.rows)) if data.rows[i, 6] == 0 and i not in before]
+        self.train = trained_on(data)
         self.plain = [row for row in data.arrays["plain"].tolist() if not row[2]]
         self.n_drawn = 0
+        self.kept = dict(KEPT)
 
     def samples(self) -> Iterator[Sample]:
         """Yield samples without end; every epoch in another order."""
@@ -171,7 +226,7 @@ class Sampler:
             order = self.rng.sample(self.train, len(self.train))
             for row in order:
                 self.n_drawn += 1
-                if self.rng.random() > KEPT.get(self.data.kind(row), 1.0):
+                if self.rng.random() > self.kept.get(self.data.kind(row), 1.0):
                     continue
                 yield self.draw(row)
                 if self.plain and self.rng.random() < self.p_plain:

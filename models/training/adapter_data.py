@@ -28,6 +28,7 @@ from docqa import prompts
 from models.model_file import read_model
 from models.tokenizer import build_tokenizer, byte_of_char
 from models.training import adapter_logs, adapter_sources, adapter_tasks
+from models.training.adapter_articles import articles
 from models.training.adapter_batches import FILLED, MARK
 from models.training.adapter_bm25 import Bm25
 from models.training.adapter_records import Example, Passage, turn
@@ -253,6 +254,8 @@ SETS: tuple[tuple[str, tuple[str, ...], int, int, bool], ...] = (
     ("squad-alone", ("squad",), 1, 900, True),
     ("squad-4", ("squad",), 4, 900, True),
     ("squad-absent", ("squad",), 4, 900, False),
+    ("squad-4-random", ("squad",), 4, 900, True),
+    ("squad-random-absent", ("squad",), 4, 900, False),
     ("squad-adversarial", ("squad-twin",), 4, 500, True),
     ("web-4", ("qed", "nq"), 4, 300, True),
     ("policy-4", ("policyqa",), 4, 150, True),
@@ -288,7 +291,7 @@ def arrange(examples: list[Example], rows: list[int], gold: list[list[int]], oth
         example, row = examples[i], rows[i]
         count = n or rng.randint(1, 6)
         kept = list(gold[row]) if present else []
-        near = [p for p in other[row] if p not in gold[row]]
+        near = [p for p in other[row] if p not in gold[row] and "random" not in name]
         fill = rng.sample(spare[example.kind], min(len(spare[example.kind]), 30))
         if example.kind not in FILLED:
             fill = []
@@ -364,9 +367,17 @@ def frame(tokenize: Tokenizer) -> dict[str, list[int]]:
 
 
 def build(
-    examples: list[Example], tokenize: Tokenizer, plain: Path | None, out: Path, seed: int = 1
+    examples: list[Example],
+    tokenize: Tokenizer,
+    plain: Path | None,
+    out: Path,
+    seed: int = 1,
+    unasked: list[list[Passage]] | None = None,
 ) -> None:
-    """Write the data set of `examples`; those whose right passage is too long are left out."""
+    """Write the data set of `examples`; those whose right passage is too long are left out.
+
+    `unasked` are passages without a question, those of one text together.
+    """
     builder = Builder(tokenize)
     random.Random(seed).shuffle(examples)
     examples = [e for e in examples if all(builder.fits(p) for p in e.gold)]
@@ -376,9 +387,11 @@ def build(
         spare[example.kind].extend(builder.gold[row])
     sets = arrange(examples, rows, builder.gold, builder.other, spare, seed)
     chats = plain_pieces(plain, builder) if plain else []
+    extra = [[builder.passage(p) for p in group if builder.fits(p)] for group in unasked or []]
     tokens, token_ends = _ragged(builder.pieces.arrays, np.uint16)
     gold, gold_ends = _ragged(builder.gold, np.uint32)
     other, other_ends = _ragged(builder.other, np.uint32)
+    more, more_ends = _ragged(extra, np.uint32)
     words, word_ends = _ragged([list(v) for v in tokenize.words()], np.uint8)
     meta = {
         "prompt_version": prompts.PROMPT_VERSION,
@@ -395,6 +408,8 @@ def build(
         "gold_ends": gold_ends,
         "other": other,
         "other_ends": other_ends,
+        "extra": more,
+        "extra_ends": more_ends,
         "words": words,
         "word_ends": word_ends,
         "plain": np.array(chats, np.int32).reshape(-1, 3),
@@ -419,7 +434,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     args = parser.parse_args()
     examples = collect(args.data, args.seed)
-    build(examples, Tokenizer(args.base), args.plain, args.out, args.seed)
+    unasked = articles(args.data, 9_000, 4_000, args.seed + 20)
+    build(examples, Tokenizer(args.base), args.plain, args.out, args.seed, unasked)
 
 
 if __name__ == "__main__":

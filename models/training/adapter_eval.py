@@ -103,7 +103,7 @@ def outcomes(data: Dataset, reader: Reader, sets: list[str], limit: int) -> Iter
             continue
         said, scores = reader.answer(prompt, end, refusal)
         chance = float(softmax(scores)[refusal])
-        yield outcome(p, data.text(said), chance, int(scores.argmax()) == refusal)
+        yield outcome(p, data.numbers(p), data.text(said), chance, int(scores.argmax()) == refusal)
 
 
 def main() -> None:

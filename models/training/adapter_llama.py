@@ -273,9 +273,9 @@ class Llama:
     @torch.inference_mode()  # type: ignore[untyped-decorator]
     def generate(
         self, merged: Merged, prompts: Sequence[npt.NDArray[np.uint16]], end: int, n_new: int,
-        first_banned: int | None = None,
+        first_banned: int | None = None, temperature: float = 0.0,
     ) -> tuple[list[list[int]], Tensor]:  # fmt: skip
-        """Return greedy continuations and the first token's probabilities (B, V).
+        """Return continuations, greedy or drawn, and the first token's probabilities (B, V).
 
         `first_banned` may not be the first token: what would be answered if refusing were left to
         the threshold. Prompts are prefilled packed; the cache is (B, H_kv, T, d) a layer.
@@ -299,14 +299,14 @@ class Llama:
         chances = scores.softmax(-1)
         if first_banned is not None:
             scores[:, first_banned] = -torch.inf
-        token = scores.argmax(-1)
+        token = _chosen(scores, temperature)
         said = [token]
         done = token == end
         for step in range(n_new - 1):
             if bool(done.all()):
                 break
             hidden = self._step(merged, token, lengths + step, cache)
-            token = self.logits(hidden).argmax(-1)
+            token = _chosen(self.logits(hidden), temperature)
             said.append(token)
             done |= token == end
         rows = torch.stack(said, 1).tolist()
@@ -331,3 +331,10 @@ class Llama:
             rest = (base.ffn_norm[i], merged.gate_up[i], merged.down[i], shape.norm_eps)
             x = after_attention(x, y, merged.output[i], *rest)
         return _norm(x, base.output_norm, shape.norm_eps, self.dtype)
+
+
+def _chosen(scores: Tensor, temperature: float) -> Tensor:
+    """Return the best token of each row, or with a temperature one drawn."""
+    if not temperature:
+        return scores.argmax(-1)
+    return torch.multinomial((scores / temperature).softmax(-1), 1)[:, 0]

@@ -35,11 +35,16 @@ class Outcome:
     n_sources: int = 0
 
 
-def outcome(placed: dict[str, Any], text: str, p_refusal: float, refuses: bool) -> Outcome:
-    """Return the outcome of a development prompt (a dict made of an `Arrangement`)."""
-    kept = {k: placed[k] for k in ("references", "markers", "forbidden", "position")}
+def outcome(
+    placed: dict[str, Any], numbers: list[int], text: str, p_refusal: float, refuses: bool
+) -> Outcome:
+    """Return the outcome of a development prompt (a dict made of an `Arrangement`).
+
+    `numbers` are those that its right sources have in the prompt.
+    """
+    kept = {k: placed[k] for k in ("references", "forbidden", "position")}
     n = len(placed["sources"])
-    return Outcome(placed["name"], text, p_refusal, refuses, n_sources=n, **kept)
+    return Outcome(placed["name"], text, p_refusal, refuses, markers=numbers, n_sources=n, **kept)
 
 
 def normalised(text: str) -> str:
@@ -107,11 +112,13 @@ def by_set(outcomes: Sequence[Outcome]) -> dict[str, list[Outcome]]:
 
 REFUSALS = (
     ("squad-absent", "squad-4"),
+    ("squad-random-absent", "squad-4-random"),
     ("contract-absent", "contract"),
     ("meeting-absent", "meeting"),
 )
 TWINS = (
     ("squad-adversarial", "squad-4"),
+    ("squad-adversarial", "squad-4-random"),
     ("contract-twin", "contract"),
     ("log-twin", "log"),
     ("table-twin", "table"),

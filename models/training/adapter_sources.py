@@ -97,7 +97,8 @@ def _title(text: str, rng: random.Random) -> str:
     return "-".join(rng.choice(top).lower().split())
 
 
-def _place(text: str, rng: random.Random, stem: str = "") -> Passage:
+def placed(text: str, rng: random.Random, stem: str = "") -> Passage:
+    """Return `text` as a source somewhere in a file, named after what it repeats."""
     stem = stem or _title(text, rng)
     style = rng.random()
     heads = re.findall(r"\b[A-Z][a-z]+(?: [a-z]+)? [A-Z]?[a-z]{4,}\b", text)
@@ -135,7 +136,7 @@ def questions(folder: Path, seed: int) -> list[Example]:
             end = at + len(answer) if answer is not None else 1
             context, _ = window(context, max(at, 0), end, rng, size)
         if context not in places:
-            places[context] = _place(context, rng)
+            places[context] = placed(context, rng)
         words = (answer.strip(), 0) if answer is not None else ()
         if answer is not None and (len(answer) > 300 or not answer.strip()):
             continue
@@ -385,7 +386,7 @@ def medicine(folder: Path, n_rows: int, seed: int) -> list[Example]:
                 "medical",
                 ask.format(t=topic),
                 (sentence, 0),
-                (_place(text, rng),),
+                (placed(text, rng),),
                 dev=held_out(row["passage"]),
             )
         )
@@ -417,9 +418,9 @@ def prose(folder: Path, n_rows: int, seed: int) -> list[Example]:
         if not 30 < len(sentence) < 280:
             continue
         stem = re.sub(r"[^a-z0-9]+", "-", title.lower())[:40].strip("-") or "article"
-        gold = _place(piece, rng, stem)
+        gold = placed(piece, rng, stem)
         other = tuple(
-            replace(_place(text[x:y].strip(), rng, stem), path=gold.path)
+            replace(placed(text[x:y].strip(), rng, stem), path=gold.path)
             for x, y in pieces
             if (x, y) != (a, b)
         )

@@ -18,7 +18,7 @@ import lzma
 import queue
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -27,8 +27,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models.training import adapter_attention, adapter_metrics
-from models.training.adapter_batches import Batch, Dataset, Sample, Sampler, batches, pack
+from models.training import adapter_attention
+from models.training.adapter_answers import evaluate
+from models.training.adapter_batches import (
+    Batch,
+    Dataset,
+    Sample,
+    Sampler,
+    batches,
+    pack,
+    trained_on,
+)
+from models.training.adapter_invent import KIND, Invented, Inventor, sources
 from models.training.adapter_llama import (
     PROJECTIONS,
     Adapter,
@@ -41,10 +51,9 @@ from models.training.adapter_llama import (
 
 SAVE_EVERY_S = 120.0
 PART_BYTES = 15_000_000
-N_NEW = 112  # tokens of an answer, and where a few words are asked for:
-N_NEW_SHORT = 48
-SHORT = ("squad", "web", "policy", "table", "two", "follow", "position")
-MAX_ROWS = 512
+# Of the minutes for inventing: learning to write, and writing; the rest is checking.
+WRITING_LESSONS, WRITING = 0.2, 0.5
+REAL_FROM, P_INVENTED_LATE = 0.65, 0.25  # at the end mostly the real questions
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +73,9 @@ class Plan:
     compiled: bool
     full: bool
     eval_limit: int
+    invent: float = 0.0  # minutes of writing questions to train on; 0: the real ones only
+    invent_after: float = 2.0  # minutes on the real ones before
+    invent_each: int = 6  # questions drawn about a passage
 
 
 def ranks(plan: Plan) -> dict[str, int]:
@@ -125,6 +137,7 @@ class Trainer:
         self.sampler = Sampler(data, plan.seed)
         self.n_tokens, self.n_steps, self.seen = plan.n_tokens, 0, 0
         self.watch = self._watched()
+        self.invented = False
 
     @property
     def elapsed(self) -> float:
@@ -232,6 +245,13 @@ class Trainer:
             tokens += self.n_tokens
             self.seen += self.n_tokens
             losses.append(loss)
+            if self.plan.invent and not self.invented and self.is_schooled:
+                source.close()
+                self.invent()
+                source = Prefetch(batches(self.sampler.samples(), self.n_tokens))
+                tokens, shown = 0, self.elapsed
+            if self.invented and self.progress() > REAL_FROM:
+                self.sampler.kept[KIND] = P_INVENTED_LATE
             if self.n_steps % 50 == 0 or self.n_steps == 1:
                 mean = float(torch.stack(losses).mean())
                 speed, losses = tokens / (self.elapsed - shown), []
@@ -252,6 +272,68 @@ class Trainer:
         source.close()
         self.save()
         self.note(event="trained", steps=self.n_steps, tokens=self.seen, loss=self.watched_loss())
+
+    @property
+    def is_schooled(self) -> bool:
+        """Whether enough was learnt from the real questions to judge invented ones."""
+        early = self.n_steps >= 2 if self.plan.max_steps else False
+        return early or self.elapsed > 60 * self.plan.invent_after
+
+    def invent(self) -> None:
+        """Write questions for `plan.invent` minutes, and train on those that hold, too."""
+
+        def until(share: float) -> Callable[[], bool]:
+            limit = began + 60 * self.plan.invent * share
+            return lambda: self.elapsed > limit
+
+        self.invented = True
+        began = self.elapsed
+        n_lessons = 2 if self.plan.max_steps else 100_000
+        writer = Adapter(self.base, ranks(self.plan), self.plan.seed + 1).to(self.device)
+        inventor = Inventor(self.data, self.llama, writer, self.n_tokens, self.plan.seed)
+        self._school(inventor, until(WRITING_LESSONS), n_lessons)
+        asked = sources(self.data, self.plan.invent_each)
+        asked = asked[:: max(1, len(asked) // 4)] if self.plan.max_steps else asked
+        made = inventor.written(asked, self.dtype, until(WRITING_LESSONS + WRITING))
+        self.note(event="written", asked=len(asked), usable=len(made))
+        kept = inventor.agreed(made, self.module.merge(self.base, self.dtype), until(1.0))
+        if self.plan.max_steps:
+            kept = made[:4]
+        inventor.add(kept)
+        self.data.settle()
+        self.sampler.train = trained_on(self.data)
+        self.note(event="invented", kept=len(kept), rows=len(self.sampler.train))
+        lines = "\n".join(json.dumps(self._told(one), ensure_ascii=False) for one in kept)
+        (self.out / "invented.jsonl.xz").write_bytes(lzma.compress(lines.encode("utf-8")))
+
+    def _school(self, inventor: Inventor, is_over: Callable[[], bool], n_steps: int) -> None:
+        """Teach the writing adapter."""
+        optimizer = torch.optim.AdamW(
+            inventor.adapter.parameters(), lr=self.plan.rate, betas=(0.9, 0.98), weight_decay=0.0
+        )
+        lessons = Prefetch(inventor.lessons())
+        step, loss = 0, torch.zeros(())
+        while step < n_steps and not is_over():
+            step += 1
+            for group in optimizer.param_groups:
+                group["lr"] = self.plan.rate * min(1.0, step / self.plan.n_warmup)
+            loss = self.loss(inventor.adapter.merge(self.base, self.dtype), lessons.next())
+            loss.backward()  # type: ignore[no-untyped-call]
+            torch.nn.utils.clip_grad_norm_(inventor.adapter.parameters(), 1.0)
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+            if step % 50 == 0:
+                self.note(event="writing", step=step, loss=round(float(loss), 4))
+        lessons.close()
+
+    def _told(self, one: Invented) -> dict[str, Any]:
+        """Return an invented question in words."""
+        data = self.data
+        return {
+            "question": data.text(one.question),
+            "answer": data.text(one.answer),
+            "passage": data.text(data.piece(one.source.passage)),
+        }
 
     @torch.no_grad()  # type: ignore[untyped-decorator]
     def watched_loss(self) -> list[float]:
@@ -281,65 +363,6 @@ class Trainer:
             save_file(part, file.with_suffix(".tmp"), metadata=about)
             file.with_suffix(".tmp").replace(file)
 
-    @torch.no_grad()  # type: ignore[untyped-decorator]
-    def answers(self) -> list[adapter_metrics.Outcome]:
-        """Answer the development prompts, as many as the time allows."""
-        merged = self.module.merge(self.base, self.dtype)
-        placed = self.data.meta["sets"]
-        if self.plan.eval_limit:
-            placed = placed[:: max(1, len(placed) // self.plan.eval_limit)]
-        made = [(p, self.data.arranged(p)[0]) for p in placed]
-        groups = grouped(made, 4 * self.n_tokens)
-        refusal, end = int(self.data.frame["refusal"][0]), int(self.data.frame["end"][0])
-        found: list[adapter_metrics.Outcome] = []
-        for i, group in enumerate(groups):
-            if self.elapsed > 60 * self.plan.minutes:
-                self.note(event="evaluation cut", groups=i, of=len(groups))
-                break
-            prompts = [prompt for _, prompt in group]
-            n_new = N_NEW if is_long(group[0]) else N_NEW_SHORT
-            texts, chances = self.llama.generate(merged, prompts, end, n_new, refusal)
-            best = chances.argmax(-1).tolist()
-            chance = chances[:, refusal].tolist()
-            for (p, _), ids, top, p_no in zip(group, texts, best, chance, strict=True):
-                text = self.data.text(ids)
-                found.append(adapter_metrics.outcome(p, text, p_no, top == refusal))
-        return found
-
-    def evaluate(self) -> dict[str, Any]:
-        """Write the answers and their figures; return the figures."""
-        found = self.answers()
-        report = adapter_metrics.summary(found)
-        report |= {"plan": asdict(self.plan), "steps": self.n_steps, "tokens": self.seen}
-        name = torch.cuda.get_device_name() if self.device != "cpu" else "cpu"
-        report |= {"seconds": round(self.elapsed), "device": name}
-        (self.out / "metrics.json").write_text(json.dumps(report, indent=1), encoding="utf-8")
-        lines = "\n".join(json.dumps(asdict(o), ensure_ascii=False) for o in found)
-        (self.out / "answers.jsonl.xz").write_bytes(lzma.compress(lines.encode("utf-8")))
-        print(adapter_metrics.table(report), flush=True)
-        return report
-
-
-Placed = tuple[dict[str, Any], np.ndarray]
-
-
-def is_long(item: Placed) -> bool:
-    """Return whether the answer may be a sentence rather than a few words."""
-    return not item[0]["name"].startswith(SHORT)
-
-
-def grouped(made: list[Placed], n_tokens: int) -> list[list[Placed]]:
-    """Return batches of prompts of similar length and kind of answer."""
-    ordered = sorted(made, key=lambda m: (is_long(m), len(m[1])))
-    groups: list[list[Placed]] = [[]]
-    for item in ordered:
-        longest = len(item[1])
-        full = (len(groups[-1]) + 1) * longest > n_tokens or len(groups[-1]) >= MAX_ROWS
-        if groups[-1] and (full or is_long(groups[-1][0]) != is_long(item)):
-            groups.append([])
-        groups[-1].append(item)
-    return groups
-
 
 def main() -> None:
     """Parse the command line, train, evaluate."""
@@ -359,6 +382,9 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=0, help="at most")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--eval-limit", type=int, default=0, help="development prompts; 0: all")
+    parser.add_argument("--invent", type=float, default=0.0, help="minutes of writing questions")
+    parser.add_argument("--invent-after", type=float, default=2.0, help="minutes")
+    parser.add_argument("--invent-each", type=int, default=6, help="questions about a passage")
     parser.add_argument("--no-compile", action="store_true")
     parser.add_argument("--full", action="store_true")
     parser.add_argument("--smoke", action="store_true", help="in small, on a CPU")
@@ -377,6 +403,9 @@ def main() -> None:
         compiled=not args.no_compile,
         full=args.full,
         eval_limit=args.eval_limit,
+        invent=args.invent,
+        invent_after=args.invent_after,
+        invent_each=args.invent_each,
     )
     device = "cuda" if torch.cuda.is_available() and not args.smoke else "cpu"
     base = load_base(args.base)
@@ -389,7 +418,7 @@ def main() -> None:
     trainer = Trainer(Dataset(args.data), base, plan, args.out, device)
     trainer.note(event="start", device=device, rows=len(trainer.sampler.train), plan=asdict(plan))
     trainer.train()
-    trainer.evaluate()
+    evaluate(trainer)
     trainer.note(event="done")
 
 

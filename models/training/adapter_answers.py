@@ -1,0 +1,83 @@
+"""Answer the development prompts with the model in training, in batches, and write figures."""
+
+from __future__ import annotations
+
+import json
+import lzma
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from models.training import adapter_metrics
+
+if TYPE_CHECKING:
+    from models.training.adapter_train import Trainer
+
+N_NEW = 112  # tokens of an answer, and where a few words are asked for:
+N_NEW_SHORT = 48
+SHORT = ("squad", "web", "policy", "table", "two", "follow", "position")
+MAX_ROWS = 512
+
+
+Placed = tuple[dict[str, Any], np.ndarray]
+
+
+def is_long(item: Placed) -> bool:
+    """Return whether the answer may be a sentence rather than a few words."""
+    return not item[0]["name"].startswith(SHORT)
+
+
+def grouped(made: list[Placed], n_tokens: int) -> list[list[Placed]]:
+    """Return batches of prompts of similar length and kind of answer."""
+    ordered = sorted(made, key=lambda m: (is_long(m), len(m[1])))
+    groups: list[list[Placed]] = [[]]
+    for item in ordered:
+        longest = len(item[1])
+        full = (len(groups[-1]) + 1) * longest > n_tokens or len(groups[-1]) >= MAX_ROWS
+        if groups[-1] and (full or is_long(groups[-1][0]) != is_long(item)):
+            groups.append([])
+        groups[-1].append(item)
+    return groups
+
+
+@torch.no_grad()  # type: ignore[untyped-decorator]
+def answers(trainer: Trainer) -> list[adapter_metrics.Outcome]:
+    """Answer the development prompts, as many as the time allows."""
+    merged = trainer.module.merge(trainer.base, trainer.dtype)
+    placed = trainer.data.meta["sets"]
+    if trainer.plan.eval_limit:
+        placed = placed[:: max(1, len(placed) // trainer.plan.eval_limit)]
+    made = [(p, trainer.data.arranged(p)[0]) for p in placed]
+    groups = grouped(made, 4 * trainer.n_tokens)
+    refusal, end = int(trainer.data.frame["refusal"][0]), int(trainer.data.frame["end"][0])
+    found: list[adapter_metrics.Outcome] = []
+    for i, group in enumerate(groups):
+        if trainer.elapsed > 60 * trainer.plan.minutes:
+            trainer.note(event="evaluation cut", groups=i, of=len(groups))
+            break
+        prompts = [prompt for _, prompt in group]
+        n_new = N_NEW if is_long(group[0]) else N_NEW_SHORT
+        texts, chances = trainer.llama.generate(merged, prompts, end, n_new, refusal)
+        best = chances.argmax(-1).tolist()
+        chance = chances[:, refusal].tolist()
+        for (p, _), ids, top, p_no in zip(group, texts, best, chance, strict=True):
+            text = trainer.data.text(ids)
+            numbers = trainer.data.numbers(p)
+            found.append(adapter_metrics.outcome(p, numbers, text, p_no, top == refusal))
+    return found
+
+
+def evaluate(trainer: Trainer) -> dict[str, Any]:
+    """Write the answers and their figures; return the figures."""
+    found = answers(trainer)
+    report = adapter_metrics.summary(found)
+    report |= {"plan": asdict(trainer.plan), "steps": trainer.n_steps, "tokens": trainer.seen}
+    name = torch.cuda.get_device_name() if trainer.device != "cpu" else "cpu"
+    report |= {"seconds": round(trainer.elapsed), "device": name}
+    (trainer.out / "metrics.json").write_text(json.dumps(report, indent=1), encoding="utf-8")
+    lines = "\n".join(json.dumps(asdict(o), ensure_ascii=False) for o in found)
+    (trainer.out / "answers.jsonl.xz").write_bytes(lzma.compress(lines.encode("utf-8")))
+    print(adapter_metrics.table(report), flush=True)
+    return report
