@@ -38,7 +38,7 @@ DOCUMENT = 1 << 7
 MADE = len(POOLS)  # generated passages: in no pool, never mined
 KINDS = (
     "squad", "nq", "policy", "hotpot", "contract", "contract-named", "meeting", "medical", "title",
-    "cloze", "table", "check", "manual", "log",
+    "cloze", "table", "check", "manual", "log", "invented",
 )  # fmt: skip
 MAX_SPAN_TOKENS = 40
 MAX_QUESTION_TOKENS = 64
@@ -192,9 +192,15 @@ def _encode(tokenizer: Tokenizer, texts: Sequence[str]) -> list[Any]:
     return found
 
 
-def _ragged(rows: Sequence[Sequence[Any]], dtype: Any) -> tuple[Any, Any]:
+def offsets_of(rows: Sequence[Any]) -> npt.NDArray[np.int64]:
+    """Return the `_at` array of ragged rows."""
     at = np.zeros(len(rows) + 1, np.int64)
     np.cumsum([len(row) for row in rows], out=at[1:])
+    return at
+
+
+def _ragged(rows: Sequence[Sequence[Any]], dtype: Any) -> tuple[Any, Any]:
+    at = offsets_of(rows)
     parts = [np.asarray(row, dtype) for row in rows if len(row)]
     return (np.concatenate(parts) if parts else np.zeros(0, dtype)), at
 

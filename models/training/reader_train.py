@@ -34,6 +34,7 @@ from torch import Tensor
 from models.reader_pairs import FORMAT, Ids
 from models.training import reader_eval
 from models.training.reader_batches import Prefetch, Sizes, Step
+from models.training.reader_invented import extended
 from models.training.reader_mine import mine
 from models.training.reader_model import FROZEN, cast, encode, heads, load_base
 from models.training.reader_records import Arrays, subset
@@ -376,6 +377,14 @@ def _load(options: argparse.Namespace) -> tuple[Arrays, dict[str, Any]]:
     """Return the arrays and the texts of the development answers, or a small part of both."""
     with np.load(options.data / "data.npz", allow_pickle=False) as held:
         arrays = {name: held[name] for name in held.files}
+    if options.invented:
+        from tokenizers import Tokenizer
+
+        tokenizer = Tokenizer.from_file(str(options.tokenizer))
+        tokenizer.no_padding()
+        tokenizer.no_truncation()
+        arrays = extended(arrays, options.invented, tokenizer)
+        _say(f"{len(arrays['kind'])} queries with {options.invented}")
     with lzma.open(options.data / "dev.json.xz", "rt", encoding="utf-8") as file:
         texts = json.load(file)
     if options.smoke:
@@ -394,6 +403,8 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--data", type=Path, required=True)
     p.add_argument("--base", type=Path, help="base.safetensors, if not in --data")
     p.add_argument("--out", type=Path, required=True)
+    p.add_argument("--invented", type=Path, help="questions from the adapter's training")
+    p.add_argument("--tokenizer", type=Path, help="tokenizer.json, for --invented")
     p.add_argument("--state", type=Path, help="checkpoint, read if it exists")
     p.add_argument("--minutes", type=float, default=9.0, help="of training, mining not counted")
     p.add_argument("--max-steps", type=int, default=10**9)
