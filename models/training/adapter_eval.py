@@ -41,7 +41,7 @@ class Reader:
         self.model = llama_cpp.Llama(
             str(base), n_ctx=N_CONTEXT, n_batch=512, n_threads=n_threads, n_threads_batch=n_threads,
             lora_path=str(adapter) if adapter else None, type_k=KV_TYPES[kv], type_v=KV_TYPES[kv],
-            flash_attn=True, verbose=False,
+            flash_attn=True, n_gpu_layers=-1, verbose=False,
         )  # fmt: skip
         self.held: list[int] = []
 

@@ -138,6 +138,7 @@ class Trainer:
         self.n_tokens, self.n_steps, self.seen = plan.n_tokens, 0, 0
         self.watch = self._watched()
         self.invented = False
+        self.invent_s = 0.0  # spent on inventing
 
     @property
     def elapsed(self) -> float:
@@ -152,11 +153,14 @@ class Trainer:
             file.write(line + "\n")
 
     def progress(self) -> float:
-        """Return how much of the run is over, by the clock, the epochs or the steps."""
-        budget = 60 * (self.plan.minutes - self.plan.eval_minutes)
+        """Return how much of the run is over, by the clock, the epochs or the steps.
+
+        The clock stands still while questions are invented.
+        """
+        budget = 60 * (self.plan.minutes - self.plan.eval_minutes - self.plan.invent)
         epochs = self.sampler.n_drawn / (self.plan.epochs * max(1, len(self.sampler.train)))
         steps = self.n_steps / self.plan.max_steps if self.plan.max_steps else 0.0
-        return max(self.elapsed / budget, epochs, steps)
+        return max((self.elapsed - self.invent_s) / budget, epochs, steps)
 
     def _watched(self) -> list[Batch]:
         """Return what is watched: development prompts of five kinds, and the base's own words."""
@@ -302,6 +306,7 @@ class Trainer:
         inventor.add(kept)
         self.data.settle()
         self.sampler.train = trained_on(self.data)
+        self.invent_s = self.elapsed - began
         self.note(event="invented", kept=len(kept), rows=len(self.sampler.train))
         lines = "\n".join(json.dumps(self._told(one), ensure_ascii=False) for one in kept)
         (self.out / "invented.jsonl.xz").write_bytes(lzma.compress(lines.encode("utf-8")))
