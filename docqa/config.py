@@ -47,6 +47,7 @@ class ModelConfig:
     n_threads: int = 0  # 0: as many as there are physical cores
     kv_type_k: str = "q8_0"  # f16 | q8_0 | q4_0 | bf16; both auto: the planner's choice
     kv_type_v: str = "q8_0"
+    evict: str = "none"  # torch engine: METHOD:TIMES, a prompt's KV made so many times smaller
     keep_alive_s: float = 300.0  # a shared engine stays so long without a question; 0: none is kept
 
 

@@ -41,6 +41,7 @@ class Conversation:
     tokens: array[int] = field(default_factory=lambda: array("i"))
     used_at: int = 0  # a counter, not a time
     n_sinks: int = 0  # tokens before the first cut, where any was made; what follows is inexact
+    is_compressed: bool = False  # KV was evicted: it is continued as a whole or not at all
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,9 +107,10 @@ class Conversations:
         return Claim(best, n_shared, min(n_shifted, n_shared))
 
     def _usable(self, conversation: Conversation, prompt: array[int]) -> int:
-        """Return how many tokens a conversation can give: a recurrent state all or nothing."""
+        """Return how many tokens a conversation can give: some all or nothing."""
         n = shared_prefix(conversation.tokens, prompt)
-        return 0 if self.context.is_recurrent and n < len(conversation.tokens) else n
+        is_whole = self.context.is_recurrent or conversation.is_compressed
+        return 0 if is_whole and n < len(conversation.tokens) else n
 
     def _use(self, conversation: Conversation) -> None:
         self._clock += 1
@@ -143,6 +145,8 @@ class Conversations:
         del conversation.tokens[n_kept:]
         if n_kept <= conversation.n_sinks:
             conversation.n_sinks = 0
+        if n_kept == 0:
+            conversation.is_compressed = False
         return n_kept
 
     def _make_room(self, keep: Conversation, n_needed: int) -> None:
@@ -188,8 +192,8 @@ class Conversations:
     # -- tiers ------------------------------------------------------------------------------------
 
     def _park(self, conversation: Conversation) -> None:
-        """Keep the KV of a conversation in RAM before it goes. Not what was shifted: inexact."""
-        if conversation.n_sinks:
+        """Keep the KV of a conversation in RAM before it goes. Not what is inexact."""
+        if conversation.n_sinks or conversation.is_compressed:
             return
 
         def state() -> npt.NDArray[np.uint8]:
@@ -238,6 +242,20 @@ class Conversations:
         self._parked.clear()
         self.last = None
         return n_tokens
+
+    # -- compressing ------------------------------------------------------------------------------
+
+    def compress(self, conversation: Conversation) -> bool:
+        """Evict what the settings say from a prompt that was just read, once.
+
+        Returns whether it was done for this question alone: the conversation must then be dropped
+        after the answer, because what another question needs is gone.
+        """
+        if conversation.is_compressed:
+            return False
+        done = self.context.compress(conversation.sequence, conversation.tokens)
+        conversation.is_compressed = done != "nothing"
+        return done == "for this question"
 
     # -- computing --------------------------------------------------------------------------------
 

@@ -227,6 +227,8 @@ class _Model:
         conversation = self.engine.cached(connection.cached)
         if conversation is None or len(conversation.tokens) != len(connection.cached):
             return wire.Count(message.id, 0, "another conversation has taken its place")
+        if conversation.is_compressed:
+            return wire.Count(message.id, 0, "its KV was compressed: it is not kept")
         state = self.context.state(conversation.sequence)
         try:
             write_kv(

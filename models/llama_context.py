@@ -11,7 +11,7 @@ import collections
 import ctypes
 import os
 from collections.abc import Callable, Sequence
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import llama_cpp.llama_cpp as llama
 import numpy as np
@@ -27,6 +27,7 @@ LOG_INFO = 2  # ggml_log_level: none, debug, info, warn, error, continued
 _DEBUG, _CONTINUED = 1, 5
 
 Floats = npt.NDArray[np.float32]
+Compressed = Literal["nothing", "for all", "for this question"]
 
 
 class LogTail:
@@ -309,6 +310,10 @@ class LlamaContext:
     def shift(self, sequence: int, start: int, end: int, by: int) -> None:
         """Move positions [start, end) of a sequence by `by`; K is rotated at the next decode."""
         llama.llama_memory_seq_add(self.memory, sequence, start, end, by)
+
+    def compress(self, sequence: int, tokens: Sequence[int]) -> Compressed:
+        """Evict what the settings say: llama.cpp evicts nothing."""
+        return "nothing"
 
     def last_position(self, sequence: int) -> int:
         """Return the last position that a sequence holds; -1: it is empty."""

@@ -85,9 +85,10 @@ class LlamaEngine:
         began = time.perf_counter()
         claim = self._conversations.claim(tokens, may_shift=may_shift)
         with Sampler(self.context, sampling) as sampler:
-            run = None
+            run, is_for_one = None, False
             try:
                 yield from self._prefill(claim, tokens, is_cancelled)
+                is_for_one = self._conversations.compress(claim.conversation)
                 prefilled = time.perf_counter()
                 run = Run(
                     self._conversations,
@@ -103,6 +104,9 @@ class LlamaEngine:
                     self._adapt_threads()
             except Cancelled:
                 prefilled = time.perf_counter()
+            finally:
+                if is_for_one:
+                    self._conversations.cut(claim.conversation, 0)
             yield self._stop(run, claim, len(tokens), prefilled - began, prefilled)
 
     def _stop(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from models.settings import AdapterSettings, LoadSettings, working_pairs
 
 MIN_CONTEXT = 256
 AUTO_PAIR = ("auto", "auto")  # of KV types: the planner's choice
+EVICTIONS = ("streaming", "h2o", "snapkv", "kvzip")  # `models.compression.evict.METHODS`
 
 Log = Callable[[str], None]
 
@@ -52,6 +54,7 @@ def load_settings(
         from models.torch_shape import refuse_engine
 
         refuse_engine(config.engine, model)  # before a process is started
+    eviction, keep = _eviction(config)
     wished = (config.kv_type_k, config.kv_type_v)
     pair = ("q8_0", "q8_0") if wished == AUTO_PAIR else wished
     _refuse_pair(model, pair)
@@ -68,6 +71,8 @@ def load_settings(
         context_length=rope.context_length,
         engine=config.engine,
         rope=rope.settings,
+        eviction=eviction,
+        eviction_keep=keep,
         adapters=(AdapterSettings(path=str(adapter)),) if adapter else (),
         kv_type_k=pair[0],
         kv_type_v=pair[1],
@@ -82,6 +87,24 @@ def load_settings(
         return _within_memory(settings, config, model, adapter, log)
     _refuse_what_has_no_room(model, rope.context_length, pair, force=config.force)
     return settings
+
+
+def _eviction(config: ModelConfig) -> tuple[str, float]:
+    """Return the method, "" for none, and the share that stays, of `[model] evict`."""
+    if config.evict == "none":
+        return "", 1.0
+    found = re.fullmatch(rf"({'|'.join(EVICTIONS)}):(\d+(?:\.\d+)?)", config.evict)
+    if found is None or float(found[2]) < 1:
+        raise ModelRefused(
+            f"evict '{config.evict}': none, or one of {', '.join(EVICTIONS)} and how many times "
+            "smaller the prompt's KV is to be, such as kvzip:4"
+        )
+    if config.engine != "torch":
+        raise ModelRefused(
+            f"evict '{config.evict}': only the torch engine drops KV from a prompt; add "
+            "--engine torch, or choose smaller KV types"
+        )
+    return found[1], 1 / float(found[2])
 
 
 def _refuse_pair(model: ModelFile, pair: tuple[str, str]) -> None:

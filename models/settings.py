@@ -75,6 +75,8 @@ class LoadSettings(msgspec.Struct, frozen=True, kw_only=True):
     guesses: bool = True  # prompt lookup for greedy answers: the same text, sooner
     kv_ram_bytes: int = 512 << 20  # of KV kept in RAM when a conversation leaves the context
     rope: RopeSettings = RopeSettings()
+    eviction: str = ""  # method of `models.compression`; torch engine only
+    eviction_keep: float = 1.0  # share of the prompt's KV that stays
     maps_file: bool = True  # weights stay in the file; False: read into memory, where they change
     wish: str = ""  # digest of what the user asked for; the rest follows from it and the machine
 

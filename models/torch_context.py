@@ -17,10 +17,11 @@ import torch
 
 from docqa.errors import EngineOutOfMemory, ModelRefused
 from kernels.kv_pages import PAGE, hadamard
+from models.compression.evict import Observed, compress, refuse_eviction, sees_question
 from models.conversations import ABORTED, NO_ROOM
 from models.kv_cache import KvCache, KvFormat, NoRoom, PagePool
 from models.kv_state import from_bytes, to_bytes
-from models.llama_context import N_OUTPUTS, Floats, LogTail
+from models.llama_context import N_OUTPUTS, Compressed, Floats, LogTail
 from models.llama_vocabulary import LlamaVocabulary
 from models.model_file import ModelFile, read_model
 from models.settings import LoadSettings
@@ -32,6 +33,7 @@ from models.torch_weights import apply_adapter, load
 if TYPE_CHECKING:
     from models.torch_step import GraphStep  # needs Triton
 
+REPEAT_PROMPT = b"\nRepeat the text:\n"  # of KVzip
 KV_BITS = {"f16": 16, "bf16": 16, "q8_0": 8, "q4_0": 4}
 
 
@@ -69,6 +71,9 @@ class TorchContext(LlamaVocabulary):
         self.caches = [KvCache(self.pool, self.shape) for _ in range(settings.n_sequences)]
         self.step = fused_step(self.decoder, self.caches[0], self.n_context)
         self.description = f"{model.name}, torch {torch.__version__} on {self.device}"
+        if settings.eviction:
+            refuse_eviction(self.shape, settings.eviction, settings.eviction_keep)
+        self._observed: dict[int, Observed] = {}  # of sequences that were not compressed yet
         self._abort: Callable[[], bool] | None = None
         self._logits = torch.zeros(1, self.shape.n_vocab)
 
@@ -93,11 +98,12 @@ class TorchContext(LlamaVocabulary):
         cache = self.caches[sequence]
         assert start == cache.n_tokens, "positions are those that the cache expects"
         ids = torch.tensor(list(tokens), dtype=torch.int64)
+        observe = self._observer(sequence, start)
         try:
-            if len(tokens) == 1 and self.step is not None:
+            if len(tokens) == 1 and self.step is not None and observe is None:
                 self._logits = self.step.run(tokens[0], cache)[None]
                 return 0
-            chunk = self.decoder.compute(ids, cache, is_aborted=self._is_aborted)
+            chunk = self.decoder.compute(ids, cache, observe=observe, is_aborted=self._is_aborted)
             if all_logits:
                 assert len(tokens) <= N_OUTPUTS
                 self._logits = self.decoder.logits(chunk.hidden)
@@ -116,6 +122,14 @@ class TorchContext(LlamaVocabulary):
                 f"{start}; the conversation is kept: ask for a shorter context or answer"
             ) from error
         return 0
+
+    def _observer(self, sequence: int, start: int) -> Observed | None:
+        """Return what is to watch a prompt being read; None: nothing has to."""
+        method = self.settings.eviction
+        if method and start == 0:
+            self._observed[sequence] = Observed(method)
+        observed = self._observed.get(sequence)
+        return observed if observed is not None and observed.is_needed else None
 
     def logits(self, index: int = -1) -> Floats:
         """Return the logits (n_vocab,) of an output of the last decode."""
@@ -143,8 +157,19 @@ class TorchContext(LlamaVocabulary):
 
     def fork(self, source: int, target: int, end: int) -> None:
         """Let `target` share the first `end` tokens of `source`."""
+        self._observed.pop(target, None)
         self.caches[target].clear()
         self.caches[target] = self.caches[source].fork(end)
+
+    def compress(self, sequence: int, tokens: Sequence[int]) -> Compressed:
+        """Evict what the settings say from a prompt that was read from its beginning."""
+        observed, keep = self._observed.pop(sequence, None), self.settings.eviction_keep
+        cache = self.caches[sequence]
+        if observed is None or keep * cache.n_paged > cache.n_paged - PAGE:
+            return "nothing"  # a fork, or too short to gain a page
+        again = self.tokenize(REPEAT_PROMPT, False)
+        compress(self.decoder, cache, tokens, observed, keep, repeat_prompt=again)
+        return "for this question" if sees_question(observed.method) else "for all"
 
     def last_position(self, sequence: int) -> int:
         """Return the last position that a sequence holds; -1: it is empty."""
@@ -156,6 +181,7 @@ class TorchContext(LlamaVocabulary):
 
     def set_state(self, sequence: int, state: npt.NDArray[np.uint8]) -> bool:
         """Replace the KV of a sequence; False where the bytes are not of such a cache."""
+        self._observed.pop(sequence, None)
         self.caches[sequence].clear()
         try:
             self.caches[sequence] = from_bytes(state, self.pool, self.shape)

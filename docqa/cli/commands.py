@@ -54,6 +54,7 @@ def _config(arguments: argparse.Namespace) -> Config:
         "model.engine": given("engine"),
         "model.context_length": given("context"),
         "model.rope": given("rope"),
+        "model.evict": given("evict"),
         "model.force": given("force") or None,
         "model.memory_gib": given("memory"),
         **kv_flags(getattr(arguments, "kv_type", None)),

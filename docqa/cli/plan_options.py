@@ -38,6 +38,12 @@ def load_options(parser: argparse.ArgumentParser) -> None:
         "--memory", type=float, metavar="GIB", help="memory to use; none: what is free"
     )
     group.add_argument(
+        "--evict",
+        metavar="METHOD:N",
+        help="engine torch: make the KV of the prompt N times smaller by streaming, h2o, snapkv or "
+        "kvzip; h2o and snapkv choose for this question alone",
+    )
+    group.add_argument(
         "--force", action="store_true", help="more than 8 times the trained length, or no room"
     )
 

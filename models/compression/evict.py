@@ -19,6 +19,7 @@ from models.compression import scores, select
 from models.kv_cache import KvCache
 from models.torch_decoder import Decoder
 from models.torch_rope import angles, rotate
+from models.torch_shape import Shape
 
 METHODS = ("streaming", "h2o", "snapkv", "kvzip")
 REPEAT_TOKENS = 512  # of the text that KVzip has repeated at a time
@@ -26,21 +27,36 @@ REPEAT_TOKENS = 512  # of the text that KVzip has repeated at a time
 
 @dataclass(slots=True)
 class Observed:
-    """Scores that are gathered while a text is read, one tensor (H_kv, n) a layer."""
+    """What is gathered while a text is read: H2O's sums, SnapKV's last queries, by layer."""
 
     method: str
     layers: dict[int, Tensor] = field(default_factory=dict)
 
+    @property
+    def is_needed(self) -> bool:
+        """Whether the method looks at anything while the text is read."""
+        return self.method in ("h2o", "snapkv")
+
     def __call__(self, layer: int, q: Tensor, k: Tensor) -> None:
         """Take a layer's Q and K; `torch_decoder.Observer`."""
+        before = self.layers.get(layer)
         if self.method == "h2o":
             found = scores.h2o(q, k)
-            before = self.layers.get(layer)
             if before is not None:
-                found[:, : before.shape[1]] += before
+                n = k.shape[1] - q.shape[1]  # what stood there before; the rest was read again
+                found[:, :n] += before[:, :n]
             self.layers[layer] = found
         elif self.method == "snapkv":
-            self.layers[layer] = scores.snapkv(q, k)
+            asked = q[:, -scores.OBSERVED :].clone()
+            if before is not None and asked.shape[1] < scores.OBSERVED:
+                asked = torch.cat((before, asked), dim=1)[:, -scores.OBSERVED :]
+            self.layers[layer] = asked
+
+    def of_layer(self, layer: int, cache: KvCache) -> Tensor:
+        """Return the scores (H_kv, n) of the tokens of a layer that is still whole."""
+        if self.method == "h2o":
+            return self.layers[layer]
+        return scores.snapkv(self.layers[layer], cache.layer(layer)[0])
 
 
 def sees_question(method: str) -> bool:
@@ -76,33 +92,61 @@ def read_and_compress(
     Raises:
         ModelRefused: no such method, a share that is none, a model with sliding windows.
     """
-    if method not in METHODS or not 0 < keep <= 1:
-        raise ModelRefused(
-            f"eviction {method!r} keeping {keep}: one of {', '.join(METHODS)}, more than 0 and at "
-            "most 1"
-        )
-    if decoder.shape.window:
-        raise ModelRefused("a model with sliding windows drops tokens by itself")
+    refuse_eviction(decoder.shape, method, keep)
     observe = Observed(method)
     limit = max(PAGE, int(keep * len(tokens)))
     hidden = torch.empty(0)
     for at in range(0, len(tokens), n_chunk):
         ids = torch.tensor(list(tokens[at : at + n_chunk]))
-        chunk = decoder.compute(ids, cache, observe=observe if observe.method != "kvzip" else None)
+        chunk = decoder.compute(ids, cache, observe=observe if observe.is_needed else None)
         hidden = chunk.hidden[-1:].clone()
         cache.append(chunk.k, chunk.v)
         if method == "streaming" and _n_kept(cache) > limit:
             drop(decoder, cache, _streaming(cache, limit), turns_again=turns_again)
-    if method == "streaming":
-        return hidden
-    if method == "kvzip":
-        found = repetition_scores(decoder, cache, tokens, repeat_prompt)
-        kept = select.adaptive(found, keep)
-    else:
-        found = [_of_pages(cache, observe.layers[i]) for i in range(decoder.shape.n_layers)]
-        kept = select.adaptive(found, keep) if method == "snapkv" else select.uniform(found, keep)
-    drop(decoder, cache, kept, turns_again=turns_again)
+    if method != "streaming":
+        compress(
+            decoder, cache, tokens, observe, keep,
+            repeat_prompt=repeat_prompt, turns_again=turns_again,
+        )  # fmt: skip
     return hidden
+
+
+def refuse_eviction(shape: Shape, method: str, keep: float) -> None:
+    """Refuse what cannot be done.
+
+    Raises:
+        ModelRefused: no such method, a share that is none, a model with sliding windows.
+    """
+    if method not in METHODS or not 0 < keep <= 1:
+        raise ModelRefused(
+            f"eviction {method!r} keeping {keep}: one of {', '.join(METHODS)}, more than 0 and at "
+            "most 1"
+        )
+    if shape.window:
+        raise ModelRefused("a model with sliding windows drops tokens by itself")
+
+
+def compress(
+    decoder: Decoder,
+    cache: KvCache,
+    tokens: Sequence[int],
+    observed: Observed,
+    keep: float,
+    *,
+    repeat_prompt: Sequence[int] = (),
+    turns_again: bool = False,
+) -> None:
+    """Compress a cache that holds `tokens`, which `observed` saw read; see `read_and_compress`."""
+    if observed.method == "streaming":
+        kept = _streaming(cache, max(PAGE, int(keep * len(tokens))))
+    elif observed.method == "kvzip":
+        kept = select.adaptive(repetition_scores(decoder, cache, tokens, repeat_prompt), keep)
+    else:
+        layers = range(decoder.shape.n_layers)
+        found = [_of_pages(cache, observed.of_layer(i, cache)) for i in layers]
+        choose = select.adaptive if observed.method == "snapkv" else select.uniform
+        kept = choose(found, keep)
+    drop(decoder, cache, kept, turns_again=turns_again)
 
 
 def repetition_scores(
