@@ -329,7 +329,8 @@ def _kv_bytes(path: Path, n: int) -> float:
 
 
 def _apart(a: Any, b: Any) -> float:
-    return float((a.float() - b.float()).norm() / b.float().norm())
+    apart = (a.float() - b.float()).norm() / b.float().norm()
+    return float(apart)
 
 
 if __name__ == "__main__":
