@@ -270,7 +270,9 @@ def fused(layer: Layer) -> tuple[list[Linear], list[Linear]]:
 
     The layer's own matrices become views of them, so that the weights are there once.
     """
-    return _fused([layer.q, layer.k, layer.v]), _fused([layer.gate, layer.up])
+    if layer.joined is None:
+        layer.joined = _fused([layer.q, layer.k, layer.v]), _fused([layer.gate, layer.up])
+    return layer.joined
 
 
 def _fused(linears: list[Linear]) -> list[Linear]:

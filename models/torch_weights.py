@@ -131,6 +131,7 @@ class Layer:
     down: Linear
     q_norm: torch.Tensor | None = None
     k_norm: torch.Tensor | None = None
+    joined: tuple[list[Linear], list[Linear]] | None = None  # Q, K, V and gate, up, for a step
 
 
 @dataclass(slots=True)

@@ -25,6 +25,7 @@ from docqa.bench.torch_kernels import Sweep, fill, warm_up
 
 KV = {"f16": 16, "q8_0": 8, "q4_0": 4}
 COPY_BYTES = 4 << 30
+DEEP = 100_000
 
 
 def main() -> None:
@@ -37,6 +38,9 @@ def main() -> None:
     parser.add_argument("--prefill", type=int, default=8_192)
     parser.add_argument("--chunk", type=int, default=2_048)
     parser.add_argument("--llama-bench", type=Path, help="to run beside, on the same file")
+    parser.add_argument(
+        "--deep-kv", nargs="*", default=["q8_0"], help="KV types llama.cpp runs at the deepest with"
+    )
     parser.add_argument("--only", nargs="*", choices=("kernels", "decode", "prefill", "llama"))
     parser.add_argument("--warm-up", type=int, default=0, help="processes that compile first")
     parser.add_argument("--profile", action="store_true", help="where a decoded token's time goes")
@@ -171,7 +175,7 @@ class Bench:
                 fill(cache, depth)
                 if self.wants("decode"):
                     self._decode(decoder, cache, kind, depth, n_bytes)
-                if self.wants("prefill") and depth < 100_000:
+                if self.wants("prefill") and depth <= DEEP:
                     self._prefill(decoder, cache, kind, depth)
                 del cache
                 if self.device.type == "cuda":
@@ -258,19 +262,32 @@ class Bench:
     # -- llama.cpp --------------------------------------------------------------------------------
 
     def llama(self) -> None:
-        """Run llama-bench on the same file and note what it says."""
+        """Run llama-bench on the same file and note what it says.
+
+        A process for each KV type; the deepest alone, decoded only: it takes as long as the others.
+        """
         for kind in self.arguments.kv:
-            for depth in self.arguments.depths:
-                prefill = "0" if depth > 100_000 else str(self.arguments.prefill)
-                command = [self.arguments.llama_bench, "-m", self.arguments.model]
-                command += ["-ngl", "99", "-fa", "1", "-ctk", kind, "-ctv", kind, "-r", "2"]
-                command += ["-d", str(depth), "-p", prefill, "-n", str(self.arguments.tokens)]
-                command += ["-ub", "2048", "-o", "jsonl"]
-                done = subprocess.run([str(c) for c in command], capture_output=True, text=True)
-                for line in re.findall(r"^\{.*\}$", done.stdout, re.M):
-                    found = json.loads(line)
-                    what = "prefill" if found["n_prompt"] else "decode"
-                    self.note(f"llama.cpp {what} {kind} at {depth}", tok_s=float(found["avg_ts"]))
+            shallow = [d for d in self.arguments.depths if d <= DEEP]
+            if shallow:
+                self._llama_bench(kind, shallow, self.arguments.prefill)
+            if kind in self.arguments.deep_kv:
+                for depth in self.arguments.depths:
+                    if depth > DEEP:
+                        self._llama_bench(kind, [depth], 0)
+
+    def _llama_bench(self, kind: str, depths: list[int], prefill: int) -> None:
+        command = [self.arguments.llama_bench, "-m", self.arguments.model]
+        command += ["-ngl", "99", "-fa", "1", "-ctk", kind, "-ctv", kind, "-r", "2"]
+        command += ["-d", ",".join(map(str, depths)), "-p", prefill, "-ub", "2048"]
+        command += ["-n", self.arguments.tokens, "-o", "jsonl"]
+        done = subprocess.run([str(c) for c in command], capture_output=True, text=True)
+        if done.returncode:
+            self.note(f"llama.cpp {kind}", failed=done.stderr[-300:])
+        for line in re.findall(r"^\{.*\}$", done.stdout, re.M):
+            found = json.loads(line)
+            what = "prefill" if found["n_prompt"] else "decode"
+            depth = found["n_depth"]
+            self.note(f"llama.cpp {what} {kind} at {depth}", tok_s=float(found["avg_ts"]))
 
 
 if __name__ == "__main__":
