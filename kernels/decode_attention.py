@@ -20,6 +20,7 @@ import triton.language as tl
 from torch import Tensor
 
 from kernels.kv_pages import PAGE
+from kernels.tuned import attend_blocks
 
 N_STATE = 3  # counts on the device: sinks, newest, first token that may be seen
 ROWS = 16  # of the query tile: the least that tensor cores take
@@ -252,10 +253,13 @@ def attend(
     merged: Tensor,
     *,
     has_window: bool = False,
-    num_warps: int = 4,
-    num_stages: int = 3,
+    blocks: tuple[int, int] | None = None,
 ) -> None:
-    """Write the attention of `q` (H, D) float32 over the cache into `merged` (H, D) float32."""
+    """Write the attention of `q` (H, D) float32 over the cache into `merged` (H, D) float32.
+
+    `blocks`: warps and stages; None: as measured (`kernels.tuned`).
+    """
+    num_warps, num_stages = blocks or attend_blocks(kv.k_bits)[:2]
     n_heads, dim = q.shape
     n_kv = kv.table.shape[0]
     n_parts = partials.out.shape[0]

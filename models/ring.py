@@ -63,12 +63,16 @@ def local_attention(q: Tensor, k: Tensor, v: Tensor, is_causal: bool) -> tuple[T
 
 
 def _flash(q: Tensor, k: Tensor, v: Tensor, is_causal: bool) -> tuple[Tensor, Tensor]:
+    """As `local_attention`, K and V of one visit repeated for all heads.
+
+    A rank's half of 256k tokens of an 8B model takes 2 GB so, for one layer at a time.
+    """
     group = q.shape[0] // k.shape[0]
     wide_k, wide_v = (x.repeat_interleave(group, dim=0)[None].to(torch.bfloat16) for x in (k, v))
     found = torch.ops.aten._scaled_dot_product_flash_attention(
         q[None].to(torch.bfloat16), wide_k, wide_v, 0.0, is_causal
     )
-    return found[0][0].float(), found[1][0].float()
+    return found[0][0].float(), found[1][0, :, : q.shape[1]].float()
 
 
 def ring_attention(
@@ -85,7 +89,7 @@ def ring_attention(
     kv = torch.stack((k, v)).contiguous()
     for turn in range(ring.n_ranks):
         source = (ring.rank - turn) % ring.n_ranks
-        incoming, waits = _pass_on(kv, ring, turn)
+        incoming, waits = pass_on(kv, ring, turn)
         key, value = kv[0], kv[1]
         if source == ring.rank:
             # Its two pieces follow each other, with a gap between them that others hold.
@@ -111,7 +115,7 @@ def _split(
     return early, late
 
 
-def _pass_on(kv: Tensor, ring: Ring, turn: int) -> tuple[Tensor, list[dist.Work]]:
+def pass_on(kv: Tensor, ring: Ring, turn: int) -> tuple[Tensor, list[dist.Work]]:
     """Send K and V to the next rank, receive the previous one's; not after the last turn."""
     if turn == ring.n_ranks - 1:
         return kv, []
@@ -170,6 +174,10 @@ class RingDecoder:
         last = x[-1:].contiguous()  # rank 0 holds the last piece
         dist.broadcast(last, 0)
         return decoder.logits(last)[0]
+
+    def forget(self) -> None:
+        """Drop the cache."""
+        self._k, self._v, self.n_tokens = [], [], 0
 
     def step(self, token: int) -> Tensor:
         """Return the logits (n_vocab,) after one more token, on every rank."""

@@ -19,6 +19,8 @@ from models.torch_rope import Rope, angles, inverse_frequencies, rotate
 from models.torch_shape import Shape
 from models.torch_weights import Layer, Weights
 
+FEED_FORWARD_ROWS = 16_384
+
 
 class Past(Protocol):
     """What a decoder reads of a cache."""
@@ -68,6 +70,7 @@ class Decoder:
         *,
         kv_dtype: torch.dtype = torch.float16,
         rotation: Tensor | None = None,
+        compute_dtype: torch.dtype | None = None,
     ) -> None:
         """Take weights that are loaded.
 
@@ -79,12 +82,14 @@ class Decoder:
             device: where the weights are.
             kv_dtype: K and V are rounded to it before they are used, as the cache keeps them.
             rotation: (D, D) orthogonal, applied to Q, K and V; None: none.
+            compute_dtype: of products and attention; None: float32, on a GPU bfloat16.
         """
         self.shape, self.weights, self.device = shape, weights, device
         self.kv_dtype, self.rotation = kv_dtype, rotation
         frequencies, self.rope_scale = inverse_frequencies(rope, context_length)
         self.frequencies = frequencies.to(device)
-        self.compute_dtype = torch.float32 if device.type == "cpu" else torch.bfloat16
+        fast = torch.float32 if device.type == "cpu" else torch.bfloat16
+        self.compute_dtype = compute_dtype or fast
 
     def compute(
         self,
@@ -161,7 +166,8 @@ class Decoder:
 
     def _attention(self, q: Tensor, k: Tensor, v: Tensor, there: Tensor | None) -> Tensor:
         n, n_keys = q.shape[1], k.shape[1]
-        if q.is_cuda and there is None and not self.shape.window:
+        is_exact = self.compute_dtype == torch.float32
+        if q.is_cuda and there is None and not self.shape.window and not is_exact:
             return _vendor_attention(q, k, v)
         allowed = None
         if n > 1 or self.shape.window or there is not None:
@@ -181,6 +187,11 @@ class Decoder:
         return x + self._feed_forward(layer, x)
 
     def _feed_forward(self, layer: Layer, x: Tensor) -> Tensor:
+        if len(x) > FEED_FORWARD_ROWS:
+            # Some rows at a time: what is between the matrices is several times as wide as x.
+            return torch.cat(
+                [self._feed_forward(layer, part) for part in x.split(FEED_FORWARD_ROWS)]
+            )
         normed = reference.rms_norm(x, layer.ffn_norm, self.shape.eps).to(self.compute_dtype)
         gated = torch.nn.functional.silu(layer.gate(normed)) * layer.up(normed)
         return layer.down(gated.to(self.compute_dtype))

@@ -1,8 +1,9 @@
 """One token on a GPU: the decoder's step in few kernels, replayed as a CUDA graph.
 
-The same numbers as `models.torch_decoder` within rounding, about ten launches a layer instead of a
-hundred operations. Everything that changes from token to token is in device memory (the token, its
-position, the tables of pages), so that one recording serves a whole conversation.
+The same numbers as `models.torch_decoder` within rounding, eleven launches a layer instead of a
+hundred operations. Matrices that read the same vector are one below the other. Everything that
+changes from token to token is in device memory (the token, its position, the tables of pages), so
+that one recording serves a whole conversation.
 """
 
 from __future__ import annotations
@@ -13,13 +14,14 @@ from torch import Tensor
 
 from docqa.errors import ModelRefused
 from kernels.decode_attention import N_STATE, ROWS, LayerKv, Partials, attend
+from kernels.integer_matvec import Activations, integer_matvec, prepare
 from kernels.kv_pages import PAGE
-from kernels.matvec import matvec
 from kernels.reference import rms_norm
 from kernels.step import turn_and_keep
+from kernels.tuned import attend_blocks
 from models.kv_cache import N_SINK, KvCache
 from models.torch_decoder import Decoder
-from models.torch_weights import Layer, Linear
+from models.torch_weights import Layer, Linear, joined
 
 
 class DeviceTables:
@@ -28,7 +30,7 @@ class DeviceTables:
     def __init__(self, cache: KvCache, max_pages: int) -> None:
         shape, device = cache.shape, cache.pool.device
         size = (shape.n_layers, shape.n_kv_heads)
-        self.max_pages = max_pages
+        self.max_pages = max_pages = -(-max_pages // 16) * 16  # kernels know it as a multiple
         self.tables = torch.zeros((*size, max_pages), dtype=torch.int32, device=device)
         self.counts = torch.zeros(size, dtype=torch.int32, device=device)
         self.state = torch.zeros(N_STATE, dtype=torch.int32, device=device)
@@ -98,17 +100,17 @@ class GraphStep:
     they are made each time, which is how they are tested without a GPU.
     """
 
-    def __init__(
-        self, decoder: Decoder, cache: KvCache, context_length: int, *, block_n: int = 4
-    ) -> None:
-        """Make the buffers for caches like `cache`; `block_n`: rows of a matrix a program.
+    def __init__(self, decoder: Decoder, cache: KvCache, context_length: int) -> None:
+        """Make the buffers for caches like `cache`.
 
         Raises:
             ModelRefused: a shape, adapter or weight format that the kernels do not take.
         """
         refuse_step(decoder, cache)
         shape, device = decoder.shape, decoder.device
-        self.decoder, self.device, self.block_n = decoder, device, block_n
+        self.decoder, self.device = decoder, device
+        self._fused = [fused(layer) for layer in decoder.weights.layers]
+        self._integers: dict[int, Activations] = {}
         self.tables = DeviceTables(cache, -(-context_length // PAGE) + 1)
         n_qkv = (shape.n_heads + 2 * shape.n_kv_heads) * shape.head_dim
 
@@ -124,8 +126,8 @@ class GraphStep:
         self.logits = room(shape.n_vocab)
         kept = (shape.n_layers, shape.n_kv_heads, shape.head_dim)
         self.kept = room(*kept, dtype=torch.float16), room(*kept, dtype=torch.float16)
-        self.partials = self._partials(n_splits_for(device, shape.n_kv_heads))
-        self._graph: torch.cuda.CUDAGraph | None = None
+        self.partials = self._partials(n_splits_for(cache, device))
+        self.graph: torch.cuda.CUDAGraph | None = None
 
     def _partials(self, n_splits: int) -> Partials:
         shape = self.decoder.shape
@@ -153,9 +155,9 @@ class GraphStep:
         if self.device.type != "cuda":
             self.compute()
             return
-        if self._graph is None:
-            self._graph = self._recorded()
-        self._graph.replay()
+        if self.graph is None:
+            self.graph = self._recorded()
+        self.graph.replay()
 
     def _recorded(self) -> torch.cuda.CUDAGraph:
         """Record a step. Kernels are compiled by a run before, whose results are overwritten."""
@@ -168,24 +170,19 @@ class GraphStep:
 
     def compute(self) -> None:
         """Launch the kernels of one step."""
-        weights, shape = self.decoder.weights, self.decoder.shape
+        weights = self.decoder.weights
         self.x.copy_(weights.embedding.rows(self.token[:1].long())[0])
         for index, layer in enumerate(weights.layers):
+            of_attention, of_feed_forward = self._fused[index]
+            self._products(of_attention, self.x, self.qkv, norm=layer.attn_norm)
             self._attention(index, layer)
-            self._product(layer.o, self.mixed.view(-1), self.x, residual=self.x)
-            norm = layer.ffn_norm
-            self._product(layer.gate, self.x, self.gate_up[: shape.n_ff], norm=norm)
-            self._product(layer.up, self.x, self.gate_up[shape.n_ff :], norm=norm)
-            self._product(layer.down, self.gate_up, self.x, residual=self.x, is_gated=True)
-        self._product(weights.output, self.x, self.logits, norm=weights.norm)
+            self._products([layer.o], self.mixed.view(-1), self.x, residual=self.x)
+            self._products(of_feed_forward, self.x, self.gate_up, norm=layer.ffn_norm)
+            self._products([layer.down], self.gate_up, self.x, residual=self.x, is_gated=True)
+        self._products([weights.output], self.x, self.logits, norm=weights.norm)
 
     def _attention(self, index: int, layer: Layer) -> None:
         shape, decoder = self.decoder.shape, self.decoder
-        n_q, n_kv = shape.n_heads * shape.head_dim, shape.n_kv_heads * shape.head_dim
-        norm = layer.attn_norm
-        self._product(layer.q, self.x, self.qkv[:n_q], norm=norm)
-        self._product(layer.k, self.x, self.qkv[n_q : n_q + n_kv], norm=norm)
-        self._product(layer.v, self.x, self.qkv[n_q + n_kv :], norm=norm)
         kv = self.tables.layer(index)
         norms = None
         if layer.q_norm is not None and layer.k_norm is not None:
@@ -206,9 +203,9 @@ class GraphStep:
         )
         attend(self.q, kv, self.partials, self.mixed)
 
-    def _product(
+    def _products(
         self,
-        linear: Linear,
+        linears: list[Linear],
         x: Tensor,
         out: Tensor,
         *,
@@ -216,20 +213,41 @@ class GraphStep:
         residual: Tensor | None = None,
         is_gated: bool = False,
     ) -> None:
-        """Write the product into `out`; by the kernel, or by torch for weights that are floats."""
-        if linear.packed is not None:
-            matvec(
-                linear.packed,
-                x,
-                out,
-                norm=norm,
-                eps=self.decoder.shape.eps,
-                is_gated=is_gated,
-                bias=linear.bias,
-                residual=residual,
-                block_n=self.block_n,
-            )
-            return
+        """Write the products of matrices with f(x), one behind the other, into `out`.
+
+        By the kernel, or by torch for weights that are floats.
+        """
+        eps = self.decoder.shape.eps
+        integers = None
+        for linear in linears:
+            if linear.packed is not None and integers is None:
+                integers = self._room(linear.packed.k)
+                prepare(x, integers, norm=norm, eps=eps, is_gated=is_gated)
+        at = 0
+        for linear in linears:
+            n = n_rows(linear)
+            target = out[at : at + n]
+            if linear.packed is not None:
+                assert integers is not None
+                integer_matvec(linear.packed, integers, target, bias=linear.bias, residual=residual)
+            else:
+                self._plain_product(linear, x, target, norm, residual, is_gated)
+            at += n
+
+    def _room(self, k: int) -> Activations:
+        if k not in self._integers:
+            self._integers[k] = Activations.room(k, self.device)
+        return self._integers[k]
+
+    def _plain_product(
+        self,
+        linear: Linear,
+        x: Tensor,
+        out: Tensor,
+        norm: Tensor | None,
+        residual: Tensor | None,
+        is_gated: bool,
+    ) -> None:
         if norm is not None:
             x = rms_norm(x, norm, self.decoder.shape.eps)
         if is_gated:
@@ -239,12 +257,66 @@ class GraphStep:
         out.copy_(found if residual is None else found + residual)
 
 
-def n_splits_for(device: torch.device, n_kv_heads: int) -> int:
-    """Return the parts of a sequence: some four programs for each multiprocessor."""
+def n_rows(linear: Linear) -> int:
+    """Return the rows of a matrix."""
+    if linear.packed is not None:
+        return linear.packed.n
+    assert linear.dense is not None, "on a GPU weights are packed or dense"
+    return int(linear.dense.shape[0])
+
+
+def fused(layer: Layer) -> tuple[list[Linear], list[Linear]]:
+    """Return Q, K, V and gate, up with neighbours of one format put one below the other.
+
+    The layer's own matrices become views of them, so that the weights are there once.
+    """
+    if layer.joined is None:
+        layer.joined = _fused([layer.q, layer.k, layer.v]), _fused([layer.gate, layer.up])
+    return layer.joined
+
+
+def _fused(linears: list[Linear]) -> list[Linear]:
+    runs: list[list[Linear]] = []
+    for linear in linears:
+        if runs and _fits(runs[-1][-1], linear):
+            runs[-1].append(linear)
+        else:
+            runs.append([linear])
+    return [run[0] if len(run) == 1 else _one_of(run) for run in runs]
+
+
+def _fits(a: Linear, b: Linear) -> bool:
+    if a.packed is None or b.packed is None or (a.bias is None) != (b.bias is None):
+        return False
+    return _form(a) == _form(b)
+
+
+def _form(linear: Linear) -> tuple[object, ...]:
+    """What a kernel is compiled for, and how far a row goes."""
+    matrix = linear.packed
+    assert matrix is not None
+    planes = (matrix.low, matrix.high, matrix.d, matrix.sub, matrix.dmin, matrix.submin)
+    return matrix.bits, matrix.offset, *(None if p is None else p.shape[1] for p in planes)
+
+
+def _one_of(run: list[Linear]) -> Linear:
+    matrix = joined([linear.packed for linear in run if linear.packed is not None])
+    biases = [linear.bias for linear in run if linear.bias is not None]
+    at = 0
+    for linear in run:
+        n = n_rows(linear)
+        linear.packed = matrix.rows(slice(at, at + n))
+        at += n
+    return Linear(packed=matrix, bias=torch.cat(biases) if biases else None)
+
+
+def n_splits_for(cache: KvCache, device: torch.device) -> int:
+    """Return the parts of a sequence: some programs for each multiprocessor."""
     if device.type != "cuda":
         return 2
     n_units: int = torch.cuda.get_device_properties(device).multi_processor_count
-    return max(1, min(63, 4 * n_units // n_kv_heads))
+    a_unit = attend_blocks(cache.pool.form.k_bits)[2]
+    return max(1, min(127, a_unit * n_units // cache.shape.n_kv_heads - 1))
 
 
 def refuse_step(decoder: Decoder, cache: KvCache) -> None:

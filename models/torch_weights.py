@@ -8,6 +8,7 @@ bits beside quantised weights, which moves its logits by about as much as its ow
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -80,7 +81,7 @@ class Linear:
         if self.dense is not None:
             return self.dense.to(dtype)
         if self.packed is not None:
-            return self.packed.dense(dtype)
+            return _unpacked(self.packed, dtype)
         assert self.raw is not None
         return dequantise(*self.raw).to(dtype)
 
@@ -95,10 +96,24 @@ class Linear:
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         """Return x (T, K) times the transposed matrix, in x's precision; (T, N) float32."""
-        out = (x @ self.matrix(x.dtype).T).float()
+        matrix = self.matrix(x.dtype)
+        if x.is_cuda and x.dtype != torch.float32:
+            # The sums are float32 in there: not rounded to x's precision on their way out.
+            out = torch.mm(x, matrix.T, out_dtype=torch.float32)
+        else:
+            out = (x @ matrix.T).float()
         for a, b, scale in self.adapters:
             out += scale * ((x.float() @ a.T) @ b.T)
         return out if self.bias is None else out + self.bias
+
+
+def _unpacked(matrix: PackedMatrix, dtype: torch.dtype) -> torch.Tensor:
+    """Return the weights, by the kernel where there is Triton and a GPU."""
+    if matrix.low.is_cuda and importlib.util.find_spec("triton") is not None:
+        from kernels.unpack import unpack
+
+        return unpack(matrix, dtype)
+    return matrix.dense(dtype)
 
 
 @dataclass(slots=True)
@@ -116,6 +131,7 @@ class Layer:
     down: Linear
     q_norm: torch.Tensor | None = None
     k_norm: torch.Tensor | None = None
+    joined: tuple[list[Linear], list[Linear]] | None = None  # Q, K, V and gate, up, for a step
 
 
 @dataclass(slots=True)

@@ -3,10 +3,10 @@
     python -m docqa.bench.torch_gpu MODEL.gguf [--llama-bench PATH] [--depths 0 32768 122880]
     python -m docqa.bench.torch_gpu MODEL.gguf --dry        # small sizes, no timing: runs on a CPU
 
-Prints what the bytes allow (a copy, measured first), then each kernel's share of it for some block
-sizes, checked against the reference on random data, then tokens a second of the whole step and of
-the prefill, and llama-bench's figures for the same file, KV type and depth. Only torch, Triton,
-NumPy and msgspec are needed; one JSON line a figure goes to --out.
+Prints what the bytes allow (a copy, measured first), each kernel's share of it for many block sizes
+(`docqa.bench.torch_kernels`), then tokens a second of the whole step and of the prefill, where
+a step's time goes, and llama-bench's figures for the same file, KV type and depth. Only torch,
+Triton, NumPy and msgspec are needed; one JSON line a figure goes to --out.
 """
 
 from __future__ import annotations
@@ -21,10 +21,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from docqa.bench.torch_kernels import Sweep, fill, warm_up
+
 KV = {"f16": 16, "q8_0": 8, "q4_0": 4}
 COPY_BYTES = 4 << 30
-MATVEC_BLOCKS = ((1, 32, 1), (2, 32, 1), (4, 32, 1), (8, 32, 1), (4, 64, 2), (8, 64, 2))
-ATTEND_BLOCKS = ((2, 2), (4, 2), (4, 3), (4, 4), (8, 3))
+DEEP = 100_000
 
 
 def main() -> None:
@@ -37,7 +38,12 @@ def main() -> None:
     parser.add_argument("--prefill", type=int, default=8_192)
     parser.add_argument("--chunk", type=int, default=2_048)
     parser.add_argument("--llama-bench", type=Path, help="to run beside, on the same file")
+    parser.add_argument(
+        "--deep-kv", nargs="*", default=["q8_0"], help="KV types llama.cpp runs at the deepest with"
+    )
     parser.add_argument("--only", nargs="*", choices=("kernels", "decode", "prefill", "llama"))
+    parser.add_argument("--warm-up", type=int, default=0, help="processes that compile first")
+    parser.add_argument("--profile", action="store_true", help="where a decoded token's time goes")
     parser.add_argument("--dry", action="store_true", help="small sizes, nothing is timed")
     parser.add_argument("--out", type=Path, help="append JSON lines here")
     arguments = parser.parse_args()
@@ -65,9 +71,13 @@ class Bench:
 
     def run(self) -> None:
         """Run all parts that were asked for."""
+        if self.wants("kernels") and self.arguments.warm_up and self.device.type == "cuda":
+            began = time.perf_counter()
+            n = warm_up(self.arguments.warm_up)
+            self.note("compiled", configurations=n, s=time.perf_counter() - began)
         self.ceiling()
         if self.wants("kernels"):
-            self.kernels()
+            Sweep(self).run()
         if self.wants("decode") or self.wants("prefill"):
             self.model()
         if self.wants("llama") and self.arguments.llama_bench:
@@ -119,92 +129,7 @@ class Bench:
         """Return the share of the copy's rate."""
         return n_bytes / took / self.bytes_per_s if took else 0.0
 
-    # -- kernels ----------------------------------------------------------------------------------
-
-    def kernels(self) -> None:
-        """Check and time each kernel alone."""
-        shapes = [(8, 512)] if self.arguments.dry else [(4096, 4096), (14336, 4096), (4096, 14336)]
-        for kind in ("Q4_K", "Q5_K", "Q6_K", "Q8_0", "Q4_1"):
-            for n, k in shapes if kind == "Q4_K" else shapes[:1]:
-                self._matvec(kind, n, k)
-        for bits in (16, 8, 4):
-            for n in [d for d in self.arguments.depths if d]:
-                self._attention(bits, n)
-
-    def _matvec(self, kind: str, n: int, k: int) -> None:
-        import torch
-
-        from kernels.matvec import bytes_moved, matvec
-        from kernels.packed import pack
-
-        # Several matrices in turn, together larger than the cache on the chip.
-        raws = [_random_rows(kind, n, k, seed) for seed in range(2 if self.arguments.dry else 8)]
-        matrices = [pack(raw.to(self.device), kind) for raw in raws]
-        x, out = torch.randn(k, device=self.device), torch.empty(n, device=self.device)
-        matvec(matrices[0], x, out)
-        truth = matrices[0].dense().double() @ x.double()
-        error = float((out - truth).norm() / truth.norm())
-        best: tuple[float, str] = (float("inf"), "")
-        for block_n, block_g, warps in MATVEC_BLOCKS[: 1 if self.arguments.dry else None]:
-
-            def work(block_n: int = block_n, block_g: int = block_g, warps: int = warps) -> None:
-                for matrix in matrices:
-                    matvec(matrix, x, out, block_n=block_n, block_g=block_g, num_warps=warps)
-
-            took = self.seconds(self._recorded(work)) / len(matrices)
-            best = min(best, (took, f"{block_n}x{block_g}/{warps}"))
-        n_bytes = bytes_moved(matrices[0])
-        self.note(
-            f"matvec {kind} {n}x{k}",
-            error=error,
-            us=best[0] * 1e6,
-            blocks=best[1],
-            share=self.share(n_bytes, best[0]),
-        )
-
-    def _attention(self, bits: int, n: int) -> None:
-        import torch
-
-        from kernels import reference
-        from kernels.decode_attention import Partials, attend
-        from models.torch_step import DeviceTables, n_splits_for
-
-        cache = _filled_cache(n, bits, self.device, n_layers=2)
-        shape = cache.shape
-        tables = DeviceTables(cache, n // 64 + 2)
-        tables.refresh(cache)
-        q = torch.randn(shape.n_heads, shape.head_dim, device=self.device)
-        merged = torch.empty_like(q)
-        parts = n_splits_for(self.device, shape.n_kv_heads) + 1
-        partials = Partials(
-            torch.empty(parts, *q.shape, device=self.device),
-            torch.empty(parts, shape.n_heads, device=self.device),
-        )
-        attend(q, tables.layer(0), partials, merged)
-        k, v, _ = cache.layer(0)
-        truth = reference.attend(q[:, None], k, v, scale=shape.head_dim**-0.5)[0][:, 0]
-        error = float((merged - truth).norm() / truth.norm())
-        del k, v
-        best: tuple[float, str] = (float("inf"), "")
-        for warps, stages in ATTEND_BLOCKS[: 1 if self.arguments.dry else None]:
-
-            def work(warps: int = warps, stages: int = stages) -> None:
-                for layer in range(shape.n_layers):
-                    kv = tables.layer(layer)
-                    attend(q, kv, partials, merged, num_warps=warps, num_stages=stages)
-
-            took = self.seconds(self._recorded(work)) / shape.n_layers
-            best = min(best, (took, f"{warps}w{stages}s"))
-        n_bytes = cache.n_bytes // shape.n_layers
-        self.note(
-            f"attention {bits} bits {n}",
-            error=error,
-            us=best[0] * 1e6,
-            blocks=best[1],
-            share=self.share(n_bytes, best[0]),
-        )
-
-    def _recorded(self, work: Callable[[], object]) -> Callable[[], object]:
+    def recorded(self, work: Callable[[], object]) -> Callable[[], object]:
         """Return `work` as a graph's replay, so that launches are not what is timed."""
         import torch
 
@@ -242,15 +167,15 @@ class Bench:
         n_bytes = sum(x.packed.n_bytes for x in weights.linears.values() if x.packed)
         self.note("loaded", s=time.perf_counter() - began, weights_gb=n_bytes / 1e9)
         for kind in self.arguments.kv:
-            for depth in self.arguments.depths:
+            for depth in sorted(self.arguments.depths):
                 per_head = -(-(depth + self.arguments.prefill + 256) // 64) + 1
                 n_pages = per_head * shape.n_layers * shape.n_kv_heads
                 form = KvFormat(KV[kind], KV[kind])
                 cache = KvCache(PagePool(n_pages, shape.head_dim, form, self.device), shape)
-                _fill(cache, depth)
+                fill(cache, depth)
                 if self.wants("decode"):
                     self._decode(decoder, cache, kind, depth, n_bytes)
-                if self.wants("prefill") and depth < 100_000:
+                if self.wants("prefill") and depth <= DEEP:
                     self._prefill(decoder, cache, kind, depth)
                 del cache
                 if self.device.type == "cuda":
@@ -265,6 +190,7 @@ class Bench:
             from models.torch_step import GraphStep
 
             step = GraphStep(decoder, cache, depth + self.arguments.prefill + 1024)
+            step.run(1, cache)
         token, times = 1, []
         for _ in range(self.arguments.tokens + 8):
             began = time.perf_counter()
@@ -284,6 +210,31 @@ class Bench:
             bound_tok_s=bound,
             kv_gib=cache.n_bytes / 2**30,
         )
+        if step is not None:
+            assert step.graph is not None
+            took = self.seconds(step.graph.replay, 20)
+            self.note(f"step {kind} at {depth}", ms_of_graph=took * 1e3)
+            if self.arguments.profile:
+                self._profile(step.graph.replay, f"{kind} at {depth}")
+
+    def _profile(self, replay: Callable[[], None], what: str, n: int = 5) -> None:
+        """Note the kernels of a step by their time; nothing where the driver does not tell."""
+        import torch
+        from torch.profiler import ProfilerActivity, profile
+
+        with profile(activities=[ProfilerActivity.CUDA]) as found:
+            for _ in range(n):
+                replay()
+            torch.cuda.synchronize()
+        rows = sorted(found.key_averages(), key=lambda r: -r.device_time_total)
+        for row in rows[:12]:
+            self.note(
+                f"  of a step {what}",
+                kernel=row.key[:48],
+                launches=row.count // n,
+                us_each=row.device_time_total / row.count,
+                us_a_step=row.device_time_total / n,
+            )
 
     def _prefill(self, decoder: Any, cache: Any, kind: str, depth: int) -> None:
         import torch
@@ -311,72 +262,32 @@ class Bench:
     # -- llama.cpp --------------------------------------------------------------------------------
 
     def llama(self) -> None:
-        """Run llama-bench on the same file and note what it says."""
+        """Run llama-bench on the same file and note what it says.
+
+        A process for each KV type; the deepest alone, decoded only: it takes as long as the others.
+        """
         for kind in self.arguments.kv:
-            for depth in self.arguments.depths:
-                prefill = "0" if depth > 100_000 else str(self.arguments.prefill)
-                command = [self.arguments.llama_bench, "-m", self.arguments.model]
-                command += ["-ngl", "99", "-fa", "1", "-ctk", kind, "-ctv", kind, "-r", "2"]
-                command += ["-d", str(depth), "-p", prefill, "-n", str(self.arguments.tokens)]
-                command += ["-ub", "2048", "-o", "jsonl"]
-                done = subprocess.run([str(c) for c in command], capture_output=True, text=True)
-                for line in re.findall(r"^\{.*\}$", done.stdout, re.M):
-                    found = json.loads(line)
-                    what = "prefill" if found["n_prompt"] else "decode"
-                    self.note(f"llama.cpp {what} {kind} at {depth}", tok_s=float(found["avg_ts"]))
+            shallow = [d for d in self.arguments.depths if d <= DEEP]
+            if shallow:
+                self._llama_bench(kind, shallow, self.arguments.prefill)
+            if kind in self.arguments.deep_kv:
+                for depth in self.arguments.depths:
+                    if depth > DEEP:
+                        self._llama_bench(kind, [depth], 0)
 
-
-def _random_rows(kind: str, n: int, k: int, seed: int) -> Any:
-    """Random bytes as rows of a format, their scales small enough to stay finite."""
-    import numpy as np
-    import torch
-
-    from kernels.dequantise import BLOCKS
-
-    block, n_bytes = BLOCKS[kind]
-    rows = np.random.default_rng(seed).integers(0, 256, (n, k // block, n_bytes), dtype=np.uint8)
-    for at in {"Q6_K": (208,), "Q8_0": (0,)}.get(kind, (0, 2)):
-        rows[..., at : at + 2] = np.array([0.001], np.float16).view(np.uint8)
-    return torch.from_numpy(rows.reshape(n, -1))
-
-
-def _filled_cache(n: int, bits: int, device: Any, n_layers: int) -> Any:
-    """A cache of an 8B model's heads with `n` random tokens."""
-    from models.kv_cache import KvCache, KvFormat, PagePool
-    from models.torch_shape import Shape
-
-    n_heads, n_kv, dim = (32, 8, 128) if device.type == "cuda" else (4, 2, 64)
-    shape = Shape(
-        "llama",
-        n_layers,
-        n_heads * dim,
-        n_heads,
-        n_kv,
-        dim,
-        4 * n_heads * dim,
-        32_000,
-        1e-5,
-        dim,
-        is_interleaved=True,
-        has_qk_norm=False,
-        is_tied=False,
-        window=0,
-    )
-    pool = PagePool((n // 64 + 2) * n_layers * n_kv, dim, KvFormat(bits, bits), device)
-    cache = KvCache(pool, shape)
-    _fill(cache, n)
-    return cache
-
-
-def _fill(cache: Any, n: int) -> None:
-    """Append random K and V: the speed does not depend on what they are."""
-    import torch
-
-    shape = cache.shape
-    for at in range(0, n, 4_096):
-        size = (shape.n_layers, shape.n_kv_heads, min(4_096, n - at), shape.head_dim)
-        k, v = (torch.randn(size, dtype=torch.float16, device=cache.pool.device) for _ in "kv")
-        cache.append(k, v)
+    def _llama_bench(self, kind: str, depths: list[int], prefill: int) -> None:
+        command = [self.arguments.llama_bench, "-m", self.arguments.model]
+        command += ["-ngl", "99", "-fa", "1", "-ctk", kind, "-ctv", kind, "-r", "2"]
+        command += ["-d", ",".join(map(str, depths)), "-p", prefill, "-ub", "2048"]
+        command += ["-n", self.arguments.tokens, "-o", "jsonl"]
+        done = subprocess.run([str(c) for c in command], capture_output=True, text=True)
+        if done.returncode:
+            self.note(f"llama.cpp {kind}", failed=done.stderr[-300:])
+        for line in re.findall(r"^\{.*\}$", done.stdout, re.M):
+            found = json.loads(line)
+            what = "prefill" if found["n_prompt"] else "decode"
+            depth = found["n_depth"]
+            self.note(f"llama.cpp {what} {kind} at {depth}", tok_s=float(found["avg_ts"]))
 
 
 if __name__ == "__main__":

@@ -28,6 +28,7 @@ FORMS = {
     "int8/int4": (8, 4, False),
     "int4 rotated": (4, 4, True),
 }
+TASKS = ("needle", "one of four", "completion", "what follows")
 KEEPS = (1.0, 0.5, 0.25, 0.125)
 SOLVED = 0.8
 REPEAT = "\nRepeat the text:\n"
@@ -52,6 +53,9 @@ def main() -> None:
     parser.add_argument("--length", type=int, default=4_096, help="tokens")
     parser.add_argument("--n", type=int, default=20, help="texts of each task")
     parser.add_argument("--only", choices=("perplexity", "eviction"))
+    parser.add_argument("--tasks", nargs="*", choices=TASKS, default=list(TASKS))
+    parser.add_argument("--methods", nargs="*", help="of eviction; none named: all")
+    parser.add_argument("--chunk", type=int, default=64, help="tokens read at a time, perplexity")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
@@ -92,7 +96,8 @@ class Quality:
         print(
             "  ".join(
                 f"{k} {v:.4g}" if isinstance(v, float) else f"{v}" for k, v in figures.items()
-            )
+            ),
+            flush=True,
         )
         if self.arguments.out:
             with self.arguments.out.open("a", encoding="utf-8") as file:
@@ -139,12 +144,11 @@ class Quality:
                 more_percent=100 * (math.exp(mean - base[0]) - 1),
             )
 
-    def _losses(
-        self, form: tuple[int, int, bool], ids: Sequence[int], n_chunk: int = 64
-    ) -> list[float]:
+    def _losses(self, form: tuple[int, int, bool], ids: Sequence[int]) -> list[float]:
         """Return the negative log-likelihood of each token but the first."""
         import torch
 
+        n_chunk = self.arguments.chunk
         decoder, cache = self.reader(form)
         found: list[float] = []
         for at in range(0, len(ids) - 1, n_chunk):
@@ -161,20 +165,23 @@ class Quality:
         """Print, for each task that f16 solves, what each method leaves of it."""
         from models.compression.evict import METHODS
 
-        for kind in ("needle", "one of four", "completion"):
+        methods = self.arguments.methods or METHODS
+        for kind in self.arguments.tasks:
+            if kind == "what follows":
+                continue
             tasks = [self._task(kind, seed) for seed in range(self.arguments.n)]
             whole = self._score(tasks, "streaming", 1.0, shown=False)
             self.note(what=kind, method="f16, all", score=whole)
             if whole < SOLVED:
                 self.note(what=kind, method="not solved with f16: left out")
                 continue
-            for method in METHODS:
+            for method in methods:
                 for keep in KEEPS[1:]:
                     hidden, shown = (
                         self._score(tasks, method, keep, shown=s) for s in (False, True)
                     )
                     self.note(what=kind, method=method, times=1 / keep, hidden=hidden, shown=shown)
-        for method in METHODS:
+        for method in methods if "what follows" in self.arguments.tasks else ():
             losses = [self._continuation(method, keep) for keep in KEEPS]
             for keep, loss in zip(KEEPS[1:], losses[1:], strict=True):
                 more = 100 * (math.exp(loss - losses[0]) - 1)

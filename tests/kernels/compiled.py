@@ -27,6 +27,7 @@ POINTERS = {
     "counts_ptr": "*i32",
     "state_ptr": "*i32",
     "token_ptr": "*i32",
+    "codes_ptr": "*i32",
 }
 HALVES = ("k_scale", "k_zero", "v_scale", "v_zero", "sink_k", "sink_v", "newest_k", "newest_v")
 FLOATS = ("eps", "scale_log2", "rope_scale")
@@ -84,7 +85,7 @@ def run(*command):
 
 
 def variants():
-    from kernels import decode_attention, matvec, step
+    from kernels import decode_attention, integer_matvec, matvec, step, unpack
 
     for name, bits, offset, halves, per_super, has_sub, has_min in (
         ("q4_k", 4, 0, 1, 8, True, True),
@@ -108,6 +109,20 @@ def variants():
                 "block_g": 32,
             }
             yield f"matvec {name} {end}", matvec.matvec_kernel, constants, 1
+        form = {n: constants[n] for n in unpack.FORMAT}
+        yield f"unpack {name}", unpack.unpack_kernel, {**form, "block": 64}, 4
+        ends = {"has_bias": False, "has_residual": True, "is_native": True}
+        blocks = {"block_n": 4, "block_g": 32}
+        kernel = integer_matvec.integer_matvec_kernel
+        yield f"integer matvec {name}", kernel, {**form, **ends, **blocks}, 1
+    for end in ("norm", "gate"):
+        constants = {
+            "has_norm": end == "norm",
+            "has_gate": end == "gate",
+            "block_k": 4096,
+            "block_r": 8,
+        }
+        yield f"prepare {end}", integer_matvec.prepare_kernel, constants, 4
     for bits in (16, 8, 4):
         constants = {
             "group": 4,

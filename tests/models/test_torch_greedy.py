@@ -11,11 +11,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import gguf
 import numpy as np
 import pytest
 import torch
 
+from docqa.bench.torch_greedy import as_float
 from models.catalog import DEFAULT_MODEL, resolve
 from models.kv_cache import KvCache, PagePool
 from models.llama_context import LlamaContext, LogTail
@@ -89,29 +89,6 @@ def measure(path):
     for context in (llama, alone, torch_context):
         context.close()
     return differences, n_self
-
-
-def as_float(source, target):
-    """The same model with its weights written as F32."""
-    reader = gguf.GGUFReader(source)
-    writer = gguf.GGUFWriter(target, "llama")
-    for field in reader.fields.values():
-        if field.name in ("general.architecture", "general.file_type") or "." not in field.name:
-            continue
-        if field.name.startswith("GGUF."):
-            continue
-        kinds = field.types
-        kind = kinds[0]
-        sub = kinds[-1] if kind == gguf.GGUFValueType.ARRAY else None
-        writer.add_key_value(field.name, field.contents(), kind, sub_type=sub)
-    for tensor in reader.tensors:
-        weights = gguf.quants.dequantize(tensor.data, tensor.tensor_type)
-        writer.add_tensor(tensor.name, weights.astype(np.float32))
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    return target
 
 
 def report(name, differences, n_self):

@@ -18,8 +18,6 @@ from tests.models.torch_models import Small, write_small
 
 pytestmark = needs_triton
 
-# In the interpreter a program costs the same however many rows it has.
-BLOCK_N = 4 if DEVICE == "cuda" else 64
 SMALL = {"n_layers": 1, "n_embd": 64, "n_ff": 64, "head_dim": 32}
 FAMILIES = {
     "llama": Small(kind="Q4_K", n_ff=256),
@@ -56,7 +54,7 @@ def test_the_step_is_the_decoder(tmp_path, name, bits):
 
     decoder = decoder_of(write_small(tmp_path / "m.gguf", FAMILIES[name]))
     cache = cache_for(decoder, bits)
-    step = GraphStep(decoder, cache, 512, block_n=BLOCK_N)
+    step = GraphStep(decoder, cache, 512)
     plain = cache_for(decoder, bits)
     prompt = 260 + torch.arange(141) % 120
     if name != "qwen2":
@@ -84,7 +82,7 @@ def test_a_cut_and_another_conversation_are_noticed(tmp_path):
     decoder = decoder_of(write_small(tmp_path / "m.gguf", FAMILIES["qwen2"]))
     cache = cache_for(decoder, 8)
     other = KvCache(cache.pool, decoder.shape)
-    step = GraphStep(decoder, cache, 512, block_n=BLOCK_N)
+    step = GraphStep(decoder, cache, 512)
     step.run(300, cache)
     first = step.run(301, cache).clone()
     step.run(310, other)

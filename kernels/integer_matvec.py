@@ -1,0 +1,298 @@
+"""Triton: a quantised matrix times one vector in integers: four products an instruction.
+
+Codes stay bytes. The vector is brought to 16-bit integers once, one factor for 32 values, and its
+high and low bytes are multiplied apart (`dp4a`), so that nothing is lost but the 16th bit:
+
+    x = f (256 high + low),   sum w x = scale f (256 sum code high + sum code low)
+                                        - (offset scale + min) sum x
+
+About two instructions a weight, half of them at half rate, where `kernels.matvec` takes six. The
+vector is stored in the order in which the kernel reads it: neighbours in a warp read neighbours.
+"""
+
+# ruff: noqa: ANN001, ANN201, ANN202 (what a kernel takes are pointers and tensors of Triton)
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from kernels.matvec import _scale, matvec_arguments
+from kernels.packed import PackedMatrix
+from kernels.tuned import matvec_blocks
+
+RUN = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Activations:
+    """Room for a vector (K,) in integers; written by `prepare`."""
+
+    # (high or low bytes, even or odd nibbles, K / 32, 4) int32: byte b of word i is of the value
+    # 4 (2 b + odd) + i of the run, as `kernels.packed` lays out the codes.
+    codes: Tensor
+    factor: Tensor  # (K / 32,) float32
+    sums: Tensor  # (2, K / 32) float32: of the first and the last 16 values
+
+    @staticmethod
+    def room(k: int, device: torch.device | str) -> Activations:
+        """Return room for `k` values, a multiple of 32."""
+        n_runs = k // RUN
+        return Activations(
+            torch.zeros((2, 2, n_runs, 4), dtype=torch.int32, device=device),
+            torch.zeros(n_runs, device=device),
+            torch.zeros((2, n_runs), device=device),
+        )
+
+
+@triton.jit
+def prepare_kernel(
+    x_ptr,
+    norm_ptr,
+    codes_ptr,
+    factor_ptr,
+    sums_ptr,
+    k,
+    eps,
+    has_norm: tl.constexpr,
+    has_gate: tl.constexpr,
+    block_k: tl.constexpr,  # at least K, where there is a norm
+    block_r: tl.constexpr,
+):
+    """Bring `block_r` runs of f(x) to integers; every program computes the norm anew."""
+    n_runs = k // 32
+    run = tl.program_id(0) * block_r + tl.arange(0, block_r)
+    c = tl.arange(0, 8)
+    byte = tl.arange(0, 4)
+    place = 4 * (2 * byte[None, :] + c[:, None] // 4) + c[:, None] % 4
+    at = (run * 32)[:, None, None] + place[None, :, :]
+    here = (run < n_runs)[:, None, None]
+    x = tl.load(x_ptr + at, mask=here, other=0.0)
+    if has_gate:
+        up = tl.load(x_ptr + k + at, mask=here, other=0.0)
+        x = x / (1.0 + tl.exp(-x)) * up
+    if has_norm:
+        whole = tl.arange(0, block_k)
+        every = tl.load(x_ptr + whole, mask=whole < k, other=0.0)
+        x *= tl.load(norm_ptr + at, mask=here, other=0.0)
+        x *= tl.rsqrt(tl.sum(every * every, axis=0) / k + eps)
+    largest = tl.max(tl.max(tl.abs(x), axis=2), axis=1)
+    factor = largest / 32767.0
+    inverse = 32767.0 / tl.where(largest > 0, largest, 1.0)
+    q = tl.floor(x * inverse[:, None, None] + 0.5).to(tl.int32)
+    shift = (8 * byte)[None, None, :]
+    high = tl.sum(((q >> 8) & 255) << shift, axis=2)
+    low = tl.sum((q & 255) << shift, axis=2)
+    to = (c // 4)[None, :] * (n_runs * 4) + (run * 4)[:, None] + (c % 4)[None, :]
+    real = (run < n_runs)[:, None]
+    tl.store(codes_ptr + to, high, mask=real)
+    tl.store(codes_ptr + n_runs * 8 + to, low, mask=real)
+    tl.store(factor_ptr + run, factor, mask=run < n_runs)
+    is_first = (byte < 2)[None, None, :]
+    first = tl.sum(tl.sum(tl.where(is_first, q, 0), axis=2), axis=1)
+    last = tl.sum(tl.sum(tl.where(is_first, 0, q), axis=2), axis=1)
+    tl.store(sums_ptr + run, first.to(tl.float32) * factor, mask=run < n_runs)
+    tl.store(sums_ptr + n_runs + run, last.to(tl.float32) * factor, mask=run < n_runs)
+
+
+@triton.jit
+def _dot4(a, b, c, b_signed: tl.constexpr, is_native: tl.constexpr):
+    """Return c + the four products of the bytes of a (unsigned) and of b."""
+    if is_native:
+        if b_signed:
+            return tl.inline_asm_elementwise(
+                "dp4a.u32.s32 $0, $1, $2, $3;", "=r,r,r,r", [a, b, c], tl.int32, True, 1
+            )
+        return tl.inline_asm_elementwise(
+            "dp4a.u32.u32 $0, $1, $2, $3;", "=r,r,r,r", [a, b, c], tl.int32, True, 1
+        )
+    for j in tl.static_range(4):
+        value = (b >> (8 * j)) & 255
+        if b_signed:
+            value = (value ^ 128) - 128
+        c = c + ((a >> (8 * j)) & 255) * value
+    return c
+
+
+@triton.jit
+def _above(high_ptr, row, run, n_runs, mask, is_odd: tl.constexpr, bits: tl.constexpr):
+    """Return what is above four bits of the even or odd values, in place, as bytes of words."""
+    h: tl.constexpr = bits - 4
+    i = tl.arange(0, 4)
+    at = row[:, :, None] * (n_runs * h) + (run * h)[None, :, None] + ((i * h) // 4)[None, None, :]
+    v = tl.load(high_ptr + at, mask=mask[:, :, None], other=0)
+    if h == 4:
+        return (v & -252645136) if is_odd else ((v & 0x0F0F0F0F) << 4)
+    v = v >> ((i % (4 // h)) * (8 * h))[None, None, :]
+    if h == 2:
+        v = v & 0xFFFF
+        v = (v | (v << 8)) & 0x00FF00FF
+        v = (v | (v << 4)) & 0x0F0F0F0F
+        return ((v & 0x0C0C0C0C) << 2) if is_odd else ((v & 0x03030303) << 4)
+    v = v & 0xFF
+    v = (v | (v << 12)) & 0x000F000F
+    v = (v | (v << 6)) & 0x03030303
+    return ((v & 0x02020202) << 3) if is_odd else ((v & 0x01010101) << 4)
+
+
+@triton.jit
+def integer_matvec_kernel(
+    low_ptr,
+    high_ptr,
+    d_ptr,
+    sub_ptr,
+    dmin_ptr,
+    submin_ptr,
+    codes_ptr,
+    factor_ptr,
+    sums_ptr,
+    bias_ptr,
+    residual_ptr,
+    out_ptr,
+    n,
+    k,
+    bits: tl.constexpr,
+    offset: tl.constexpr,
+    halves: tl.constexpr,  # groups of a run: 1, or 2 where a group has 16 weights
+    per_super: tl.constexpr,  # groups of a factor d
+    has_sub: tl.constexpr,
+    has_min: tl.constexpr,
+    has_bias: tl.constexpr,
+    has_residual: tl.constexpr,
+    is_native: tl.constexpr,
+    block_n: tl.constexpr,
+    block_g: tl.constexpr,
+):
+    """Compute out (N,) = matrix (N, K) @ x, `block_n` rows a program."""
+    n_runs = k // 32
+    row_words = tl.multiple_of(k // 8, 4)  # a run is four words: loads are of 16 bytes
+    n_groups = n_runs * halves
+    n_super = n_groups // per_super
+    plane = n_runs * 4
+    rows = tl.program_id(0) * block_n + tl.arange(0, block_n)
+    row = rows.to(tl.int64)[:, None]
+    i = tl.arange(0, 4)
+    acc = tl.zeros((block_n, block_g), tl.float32)
+    for start in range(0, n_runs, block_g):
+        run = start + tl.arange(0, block_g)
+        here = run < n_runs
+        mask = (rows < n)[:, None] & here[None, :]
+        at = row[:, :, None] * row_words + (run * 4)[None, :, None] + i[None, None, :]
+        words = tl.load(low_ptr + at, mask=mask[:, :, None], other=0)
+        even = words & 0x0F0F0F0F
+        odd = (words >> 4) & 0x0F0F0F0F
+        if bits > 4:
+            even |= _above(high_ptr, row, run, n_runs, mask, False, bits)
+            odd |= _above(high_ptr, row, run, n_runs, mask, True, bits)
+        x_at = (run * 4)[None, :, None] + i[None, None, :]
+        x_here = here[None, :, None]
+        high_even = tl.load(codes_ptr + x_at, mask=x_here, other=0)
+        high_odd = tl.load(codes_ptr + plane + x_at, mask=x_here, other=0)
+        low_even = tl.load(codes_ptr + 2 * plane + x_at, mask=x_here, other=0)
+        low_odd = tl.load(codes_ptr + 3 * plane + x_at, mask=x_here, other=0)
+        factor = tl.load(factor_ptr + run, mask=here, other=0.0)[None, :]
+        for half in tl.static_range(halves):
+            if halves == 2:
+                # The first 16 weights of a run are the low two bytes of its words.
+                of_even = even & (0xFFFF if half == 0 else -65536)
+                of_odd = odd & (0xFFFF if half == 0 else -65536)
+                x_sum = tl.load(sums_ptr + half * n_runs + run, mask=here, other=0.0)[None, :]
+            else:
+                of_even, of_odd = even, odd
+                x_sum = tl.load(sums_ptr + run, mask=here, other=0.0)
+                x_sum = (x_sum + tl.load(sums_ptr + n_runs + run, mask=here, other=0.0))[None, :]
+            zero = tl.zeros((block_n, block_g, 4), tl.int32)
+            total = _dot4(of_odd, high_odd, zero, True, is_native)
+            total = _dot4(of_even, high_even, total, True, is_native) * 256
+            total = _dot4(of_odd, low_odd, total, False, is_native)
+            total = _dot4(of_even, low_even, total, False, is_native)
+            summed = tl.sum(total, axis=2).to(tl.float32)
+            group = (run * halves + half)[None, :]
+            scale = _scale(d_ptr, sub_ptr, row, n_super, n_groups, group, per_super, mask, has_sub)
+            below = offset * scale
+            if has_min:
+                below += _scale(
+                    dmin_ptr, submin_ptr, row, n_super, n_groups, group, per_super, mask, has_sub
+                )
+            acc += scale * (summed * factor) - below * x_sum
+    found = tl.sum(acc, axis=1)
+    if has_bias:
+        found += tl.load(bias_ptr + rows, mask=rows < n, other=0.0)
+    if has_residual:
+        found += tl.load(residual_ptr + rows, mask=rows < n, other=0.0)
+    tl.store(out_ptr + rows, found, mask=rows < n)
+
+
+def prepare(
+    x: Tensor,
+    to: Activations,
+    *,
+    norm: Tensor | None = None,
+    eps: float = 0.0,
+    is_gated: bool = False,
+    block_r: int = 8,
+    num_warps: int = 4,
+) -> None:
+    """Write f(x) in integers; f is RMSNorm with `norm`, or silu(x[:K]) * x[K:], or nothing."""
+    n_runs = to.factor.shape[0]
+    prepare_kernel[(triton.cdiv(n_runs, block_r),)](
+        x,
+        x if norm is None else norm,
+        to.codes,
+        to.factor,
+        to.sums,
+        RUN * n_runs,
+        eps,
+        has_norm=norm is not None,
+        has_gate=is_gated,
+        block_k=triton.next_power_of_2(RUN * n_runs) if norm is not None else RUN,
+        block_r=block_r,
+        num_warps=num_warps,
+    )
+
+
+def integer_matvec(
+    matrix: PackedMatrix,
+    x: Activations,
+    out: Tensor,
+    *,
+    bias: Tensor | None = None,
+    residual: Tensor | None = None,
+    blocks: tuple[int, int, int] | None = None,
+) -> None:
+    """Write matrix (N, K) @ x + bias + residual into `out` (N,) float32.
+
+    `blocks`: rows and runs of a program, and its warps; None: as measured (`kernels.tuned`).
+    """
+    block_n, block_g, num_warps = blocks or matvec_blocks(matrix.bits, matrix.n, matrix.k)
+    arguments = matvec_arguments(matrix, norm=None, is_gated=False, bias=bias, residual=residual)
+    del arguments["has_norm"], arguments["has_gate"]
+    tensors = (matrix.high, matrix.d, matrix.sub, matrix.dmin, matrix.submin)
+    high, d, sub, dmin, submin = (matrix.low if t is None else t for t in tensors)
+    integer_matvec_kernel[(triton.cdiv(matrix.n, block_n),)](
+        matrix.low,
+        high,
+        d,
+        sub,
+        dmin,
+        submin,
+        x.codes,
+        x.factor,
+        x.sums,
+        out if bias is None else bias,
+        out if residual is None else residual,
+        out,
+        matrix.n,
+        matrix.k,
+        **arguments,
+        is_native=out.is_cuda,
+        block_n=block_n,
+        block_g=block_g,
+        num_warps=num_warps,
+    )
+
+
+__all__ = ["Activations", "integer_matvec", "integer_matvec_kernel", "prepare", "prepare_kernel"]

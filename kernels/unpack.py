@@ -1,0 +1,90 @@
+"""Triton: a packed matrix as bfloat16, for the matrix products of a prefill.
+
+Plain torch takes some fifty bytes of traffic a weight for it, this kernel 2.6: a chunk's products
+read the weights once in this form.
+"""
+
+# ruff: noqa: ANN001, ANN201 (what a kernel takes are pointers and tensors of Triton)
+from __future__ import annotations
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from kernels.matvec import matvec_arguments
+from kernels.packed import PackedMatrix
+
+
+@triton.jit
+def unpack_kernel(
+    low_ptr,
+    high_ptr,
+    d_ptr,
+    sub_ptr,
+    dmin_ptr,
+    submin_ptr,
+    out_ptr,
+    n_runs,
+    bits: tl.constexpr,
+    offset: tl.constexpr,
+    halves: tl.constexpr,
+    per_super: tl.constexpr,
+    has_sub: tl.constexpr,
+    has_min: tl.constexpr,
+    block: tl.constexpr,
+):
+    """Write `block` runs of 32 weights; the rows of a matrix are one long row here."""
+    run = (tl.program_id(0) * block + tl.arange(0, block)).to(tl.int64)[:, None, None]
+    j = tl.arange(0, 8)[None, :, None]
+    i = tl.arange(0, 4)[None, None, :]
+    here = run < n_runs
+    code = (tl.load(low_ptr + run * 4 + i, mask=here, other=0) >> (4 * j)) & 15
+    if bits > 4:
+        h: tl.constexpr = bits - 4
+        share: tl.constexpr = 4 // h
+        above = tl.load(high_ptr + run * h + i // share, mask=here, other=0)
+        code |= ((above >> ((i % share) * (8 * h) + j * h)) & ((1 << h) - 1)) << 4
+    group = run * halves + (j * halves) // 8
+    scale = tl.load(d_ptr + group // per_super, mask=here, other=0.0).to(tl.float32)
+    if has_sub:
+        scale *= tl.load(sub_ptr + group, mask=here, other=0).to(tl.float32)
+    weight = (code - offset).to(tl.float32) * scale
+    if has_min:
+        low = tl.load(dmin_ptr + group // per_super, mask=here, other=0.0).to(tl.float32)
+        if has_sub:
+            low *= tl.load(submin_ptr + group, mask=here, other=0).to(tl.float32)
+        weight -= low
+    tl.store(out_ptr + run * 32 + j * 4 + i, weight.to(out_ptr.dtype.element_ty), mask=here)
+
+
+def unpack(
+    matrix: PackedMatrix,
+    dtype: torch.dtype = torch.bfloat16,
+    *,
+    block: int = 64,
+    num_warps: int = 4,
+) -> Tensor:
+    """Return the weights (N, K)."""
+    out = torch.empty((matrix.n, matrix.k), dtype=dtype, device=matrix.low.device)
+    arguments = matvec_arguments(matrix, norm=None, is_gated=False, bias=None, residual=None)
+    tensors = (matrix.high, matrix.d, matrix.sub, matrix.dmin, matrix.submin)
+    high, d, sub, dmin, submin = (matrix.low if t is None else t for t in tensors)
+    n_runs = matrix.n * matrix.k // 32
+    unpack_kernel[(triton.cdiv(n_runs, block),)](
+        matrix.low,
+        high,
+        d,
+        sub,
+        dmin,
+        submin,
+        out,
+        n_runs,
+        **{name: arguments[name] for name in FORMAT},
+        block=block,
+        num_warps=num_warps,
+    )
+    return out
+
+
+FORMAT = ("bits", "offset", "halves", "per_super", "has_sub", "has_min")
