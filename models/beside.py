@@ -6,10 +6,12 @@ them is kept as it is. The adapter is where the model is, the others are always 
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from pathlib import Path
 
 from docqa.config import EmbedConfig, RetrieveConfig
+from docqa.errors import ModelNotFound
 
 # The engine's process with an empty model: Python, llama.cpp's libraries, the vocabulary's table.
 PROCESS_BYTES = 62 << 20
@@ -42,7 +44,10 @@ def beside(adapter: Path | None, embed: EmbedConfig, retrieve: RetrieveConfig) -
     from models.embedder import PACKAGED, packaged_folder
 
     is_packaged = embed.model == PACKAGED
-    folder = packaged_folder() if is_packaged else Path(embed.model).expanduser()
+    embedder = 0
+    with contextlib.suppress(ModelNotFound):  # then there is none, and this is not about it
+        folder = packaged_folder() if is_packaged else Path(embed.model).expanduser()
+        embedder = _weights(folder) + ONNX_BYTES
     reranker = 0
     if retrieve.reranker == "reader":
         reranker = _weights(Path(__file__).parent / "weights")
@@ -50,7 +55,7 @@ def beside(adapter: Path | None, embed: EmbedConfig, retrieve: RetrieveConfig) -
         reranker = _weights(Path(retrieve.reranker).expanduser())
     return Beside(
         adapter=adapter.stat().st_size if adapter else 0,
-        embedder=_weights(folder) + ONNX_BYTES,
+        embedder=embedder,
         reranker=reranker,
     )
 

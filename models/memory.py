@@ -18,6 +18,7 @@ PAD_CONTEXT = 256  # llama.cpp rounds a context up to these tokens
 # Types (ggml's numbers: Q4_0, Q2_K, Q4_K, IQ4_NL, MXFP4) whose matrices llama.cpp writes anew in
 # the order that a CPU reads best: in memory of its own, beside the file where that is mapped.
 REPACKED_TYPES = frozenset({2, 10, 12, 20, 39})
+QUANTISED = frozenset(kind for kind, (_, n) in KV_BLOCKS.items() if n > 1)
 _BLOCK = re.compile(r"^blk\.(\d+)\.")
 
 
@@ -45,14 +46,19 @@ def needs(
     n_ubatch: int = 512,
     n_sequences: int = 4,
     n_outputs: int = 16,
+    on_gpu: bool = False,
 ) -> Needs:
-    """Return what `model` takes with a context of `context_length` tokens."""
+    """Return what `model` takes with a context of `context_length` tokens.
+
+    `on_gpu`: its kernels read a prompt over quantised KV by way of an f16 copy of a layer's.
+    """
     n_cells = context_length + -context_length % PAD_CONTEXT
     return Needs(
         weights=sum(tensor.n_bytes for tensor in model.tensors),
         kv=n_cells * kv_bytes_per_token(model, kv_type_k, kv_type_v),
         state=state_bytes(model) * n_sequences,
-        compute=compute_bytes(model, n_cells, n_ubatch, n_outputs),
+        compute=compute_bytes(model, n_cells, n_ubatch, n_outputs)
+        + on_gpu * n_cells * _expanded_row(model, kv_type_k, kv_type_v),
     )
 
 
@@ -72,6 +78,15 @@ def kv_bytes_per_token(model: ModelFile, kv_type_k: str, kv_type_v: str) -> int:
         total += _row_bytes(kv_type_k, n_heads * dim_k)
         total += _row_bytes(kv_type_v, n_heads * dim_v)
     return total
+
+
+def _expanded_row(model: ModelFile, kv_type_k: str, kv_type_v: str) -> int:
+    """Return the bytes of one token in the f16 copy of the quantised ones of a layer's K and V."""
+    rows = [
+        n * (k * (kv_type_k in QUANTISED) + v * (kv_type_v in QUANTISED))
+        for n, (k, v) in zip(model.n_kv_heads, _head_dims(model), strict=True)
+    ]
+    return 2 * max(rows)
 
 
 def _head_dims(model: ModelFile) -> list[tuple[int, int]]:

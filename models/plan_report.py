@@ -23,10 +23,20 @@ from models.kv_quality import KvComparison, recommend
 from models.load_plan import AUTO_PAIR, physical_cores
 from models.memory import needs
 from models.model_file import ModelFile, read_model
-from models.planner import CONTEXTS, Plan, Row, decode_s, plan, prefill_s, table
+from models.planner import (
+    CONTEXTS,
+    GPU_OVERHEAD_BYTES,
+    Plan,
+    Row,
+    decode_s,
+    looked_up_bytes,
+    plan,
+    prefill_s,
+    table,
+)
 from models.rope import RopePlan, plan_rope
 
-CHECKED_TOKENS, SAID_TOKENS = 512, 24
+CHECKED_TOKENS, GPU_CHECKED_TOKENS, SAID_TOKENS = 512, 8192, 24
 LEAST_TEST_TOKENS, MOST_TEST_TOKENS = 64, 4096
 
 
@@ -78,7 +88,7 @@ def report(config: Config) -> PlanReport:
     taken = (chosen.kv_type_k, chosen.kv_type_v)
     threads = wished.n_threads or physical_cores()
     kinds = {("f16", "f16"), ("q8_0", "q8_0"), ("q4_0", "q4_0"), taken}
-    speeds = {kind: measured(found, model, kind, threads) for kind in kinds} if not on_gpu else {}
+    speeds = {kind: measured(found, model, kind, threads) for kind in kinds}
     rows = table(
         model,
         found,
@@ -88,7 +98,7 @@ def report(config: Config) -> PlanReport:
         also=taken,
         speeds=speeds,
     )
-    return PlanReport(model, speeds.get(taken, found), others, rope, chosen, tuple(rows))
+    return PlanReport(model, speeds[taken], others, rope, chosen, tuple(rows))
 
 
 # -- after loading --------------------------------------------------------------------------------
@@ -121,7 +131,8 @@ def check(found: PlanReport, config: ModelConfig) -> list[Check]:
     from models.private_host import PrivateProcess
 
     chosen = found.chosen
-    n_prompt = min(CHECKED_TOKENS, chosen.context_length - SAID_TOKENS - 8)
+    wished = GPU_CHECKED_TOKENS if found.on_gpu else CHECKED_TOKENS
+    n_prompt = min(wished, chosen.context_length - SAID_TOKENS - 8)
     before = nvidia() if found.on_gpu else None
     with open_engine(_as_planned(config, chosen)) as engine:
         engine.wait_until_ready()
@@ -139,7 +150,9 @@ def check(found: PlanReport, config: ModelConfig) -> list[Check]:
         else:
             after = nvidia()
             n_bytes = before[1] - (after[1] if after else before[1])
+            # Rows of the embedding are looked up in RAM; the driver keeps something for itself.
             wanted = chosen.needs.total + found.beside.adapter
+            wanted += GPU_OVERHEAD_BYTES - looked_up_bytes(found.model)
     kv = needs(found.model, n_prompt, chosen.kv_type_k, chosen.kv_type_v).kv
     rows = [
         Check("memory", "GiB", wanted / 2**30, n_bytes / 2**30),

@@ -91,7 +91,7 @@ def plan(
     if not kv_types and model.n_params >= SMALL_PARAMS:
         pairs.append(("q4_0", "q4_0"))
     for pair in pairs:
-        found = needs(model, wished, *pair, n_ubatch=n_ubatch)
+        found = needs(model, wished, *pair, n_ubatch=n_ubatch, on_gpu=on_gpu)
         if found.total <= budget:
             layers = model.n_layers + 1 if on_gpu else 0
             text = "fits" + (f" on {hardware.name}" if on_gpu else "")
@@ -116,7 +116,7 @@ def _split(
     reserved: int,
 ) -> Plan:
     """Return a plan with as many layers on the GPU as fit, each with its KV; the rest in RAM."""
-    found = needs(model, context, *pair, n_ubatch=n_ubatch)
+    found = needs(model, context, *pair, n_ubatch=n_ubatch, on_gpu=True)
     kv_of_layer = found.kv // model.n_layers
     left, n = budget - found.compute, 0
     for weights in reversed(layer_bytes(model)[:-1]):  # llama.cpp offloads the last layers first
@@ -186,7 +186,7 @@ def table(
         for pair in pairs:
             if not _is_possible(model, pair):
                 continue
-            found = needs(model, context, *pair, n_ubatch=n_ubatch)
+            found = needs(model, context, *pair, n_ubatch=n_ubatch, on_gpu=on_gpu)
             total = found.total + reserved_bytes
             machine = speeds.get(pair, hardware)
             rows.append(_row(model, machine, context, pair, found, total, total <= budget))
@@ -230,12 +230,13 @@ def prefill_s(model: ModelFile, hardware: Hardware, n_tokens: int) -> float:
 def decode_s(model: ModelFile, hardware: Hardware, kv_bytes: int) -> float:
     """Return the estimated seconds of a token that reads `kv_bytes` of KV."""
     kv_rate = hardware.kv_bytes_s or hardware.bytes_s
-    return active_bytes(model) / hardware.bytes_s + kv_bytes / kv_rate
+    read_s = active_bytes(model) / hardware.bytes_s + kv_bytes / kv_rate
+    return hardware.layer_s * model.n_layers + read_s
 
 
 def active_bytes(model: ModelFile) -> int:
     """Return the bytes of weights that one token reads: of a mixture, the experts in use."""
-    total = sum(t.n_bytes for t in model.tensors) - _looked_up(model)
+    total = sum(t.n_bytes for t in model.tensors) - looked_up_bytes(model)
     n_experts = model.metadata.get(f"{model.architecture}.expert_count", 0)
     n_used = model.metadata.get(f"{model.architecture}.expert_used_count", 0)
     if not (isinstance(n_experts, int) and isinstance(n_used, int) and 0 < n_used < n_experts):
@@ -244,7 +245,7 @@ def active_bytes(model: ModelFile) -> int:
     return total - experts + experts * n_used // n_experts
 
 
-def _looked_up(model: ModelFile) -> int:
+def looked_up_bytes(model: ModelFile) -> int:
     """Return the bytes of an embedding table of which a token reads one row only.
 
     Where there is no output matrix the table is that, too, and is read whole.
@@ -259,7 +260,7 @@ def prefill_flops(model: ModelFile, n_tokens: int) -> float:
     Of the parameters those of the layers: logits are computed for the last token only.
     """
     total = max(sum(t.n_bytes for t in model.tensors), 1)
-    share = active_bytes(model) / (total - _looked_up(model) or 1)
+    share = active_bytes(model) / (total - looked_up_bytes(model) or 1)
     n_elements = sum(
         int(np.prod(t.shape, dtype=np.int64))
         for t in model.tensors

@@ -9,9 +9,10 @@
 - path: tokens into the host process, text out of it, seen by the caller: at each `depth`, `tokens`
   greedy ones, and a prefill of `prefill` tokens. alone: the same batches through llama_decode in
   this process, no sampling, no text. ratio: path / alone, side by side, the median of `rounds`.
-  With `--llama-bench PROGRAM` the same over that program's own figures.
+  With `--llama-bench PROGRAM` the same over that program's figures instead, taken just after.
 - save, disk, ram: writing KV, restoring it from a file (verified whole; the page cache as it is,
-  or dropped first where the system lets us) and from RAM, beside `fill_s`, the prefill it saves.
+  or dropped first where the system lets us) and from RAM, beside `fill_s`, the prefill it saves;
+  `cold_read_s` is one plain read of the file with a cold cache: what the disk allows.
 - resume: prompts whose greedy continuation after a restore equals the uninterrupted one.
 - lookup: an answer that copies from its prompt, with and without guessing: same text, speed-up.
 - all: everything above and the long-context benches, one process each; a table and JSON in `--out`.
@@ -22,6 +23,7 @@ The last line is JSON. Text comes from a file (`--text`), else from this package
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import statistics
@@ -45,6 +47,7 @@ from models.load_plan import load_settings
 from models.model_file import ModelFile, read_model
 from models.settings import LoadSettings
 
+TEXT_CHARS = 40_000
 KV_TYPES = ("f16", "q8_0", "q4_0")
 
 
@@ -63,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         found["resume"] = [
             _resumed(options, model, kv_type, stretched)
             for kv_type in options.kv_types
-            for stretched in (False, True)
+            for stretched in [rope == "yarn" for rope in options.ropes]
         ]
     else:
         found["speed"] = [
@@ -84,15 +87,26 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--prefill", type=int, default=512, help="tokens to read at each depth")
     parser.add_argument("--rounds", type=int, default=1, help="the median of them is taken")
     parser.add_argument("--llama-bench", type=Path, help="the program, to compare with it too")
+    parser.add_argument("--bench-rounds", type=int, help="repetitions of it; else --rounds")
+    parser.add_argument("--no-restore", action="store_true", help="measure no save and restore")
     parser.add_argument("--kv-types", nargs="+", default=["q8_0"], choices=KV_TYPES)
     parser.add_argument("--batch", type=int, default=512)
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--prompt", type=int, default=200, help="tokens of a prompt of --resume")
     parser.add_argument("--resume", type=int, default=0, metavar="PROMPTS")
+    parser.add_argument("--ropes", nargs="+", default=["plain", "yarn"], choices=("plain", "yarn"))
     parser.add_argument("--lookup", action="store_true", help="guessing from the prompt")
     parser.add_argument("--all", action="store_true", help="everything, for a GPU")
     parser.add_argument("--dry", action="store_true", help="--all at small sizes, for a CPU")
     parser.add_argument("--out", type=Path, default=Path("engine-bench"), help="folder of --all")
+    parser.add_argument(
+        "--scratch", type=Path, help="of --all: folder of the large model; else out"
+    )
+    parser.add_argument("--minutes", type=float, default=180.0, help="--all ends after so many")
+    parser.add_argument(
+        "--at-once", type=int, default=1, help="jobs of --all that measure no speed"
+    )
+    parser.add_argument("--only", nargs="+", help="of --all: the jobs whose names begin so")
     return parser
 
 
@@ -123,7 +137,8 @@ def _tokens(engine: HostEngine, options: argparse.Namespace, n: int) -> list[int
     """Return `n` tokens of the text, repeated where it is too short."""
     files = [options.text] if options.text else sorted(Path(__file__).parents[1].glob("*.py"))
     text = "\n".join(file.read_text("utf-8", "replace") for file in files)
-    tokens = engine.tokenize([Segment(text[: 8 * n + 1000], False)])[0]
+    # The numbers that a model computes with do not care whether a long text says a thing twice.
+    tokens = engine.tokenize([Segment(text[: min(8 * n + 1000, TEXT_CHARS)], False)])[0]
     return (tokens * (n // len(tokens) + 1))[:n]
 
 
@@ -147,16 +162,14 @@ def _speed(
     prefill_s = statistics.median(r[0] for r in rounds)
     decode_s = statistics.median(r[1] for r in rounds)
     row: dict[str, float | str] = {"kv": kv_type, "depth": depth, "fill_s": fill_s}
-    alone_prefill_s, alone_decode_s = _alone(settings, prompt, n_filled, options)
-    row |= {
-        "prefill_tokens_s": options.prefill / prefill_s,
-        "decode_tokens_s": 1 / decode_s,
-        "prefill_ratio": alone_prefill_s / prefill_s,
-        "decode_ratio": alone_decode_s / decode_s,
-    }
+    row |= {"prefill_tokens_s": options.prefill / prefill_s, "decode_tokens_s": 1 / decode_s}
     if options.llama_bench:
         row |= _llama_bench(options, kv_type, depth, options.prefill / prefill_s, 1 / decode_s)
-    if depth >= 256:
+    else:
+        alone_prefill_s, alone_decode_s = _alone(settings, prompt, n_filled, options)
+        row["prefill_ratio"] = alone_prefill_s / prefill_s
+        row["decode_ratio"] = alone_decode_s / decode_s
+    if depth >= 256 and not options.no_restore:
         with HostEngine(settings, model) as engine, tempfile.TemporaryDirectory() as folder:
             list(engine.generate(prompt[:n_filled], max_tokens=0))
             path = Path(folder) / "bench.kv"
@@ -222,7 +235,8 @@ def _llama_bench(
 ) -> dict[str, float | str]:
     """Return our speeds over those of the llama-bench program, with the same settings."""
     numbers = {"-p": options.prefill, "-n": options.tokens, "-d": depth, "-fa": 1}
-    numbers |= {"-b": options.batch, "-ub": options.batch, "-r": options.rounds}
+    numbers |= {"-b": options.batch, "-ub": options.batch}
+    numbers["-r"] = options.bench_rounds or options.rounds
     command = [str(options.llama_bench), "-m", str(resolve(options.model)), "-o", "json"]
     command += ["-ctk", kv_type, "-ctv", kv_type]
     command += [part for name, n in numbers.items() for part in (name, str(n))]
@@ -231,6 +245,8 @@ def _llama_bench(
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     speeds = {bool(run["n_gen"]): float(run["avg_ts"]) for run in json.loads(done.stdout)}
     return {
+        "llama_bench_prefill_tokens_s": speeds[False],
+        "llama_bench_decode_tokens_s": speeds[True],
         "prefill_over_llama_bench": prefill_tokens_s / speeds[False],
         "decode_over_llama_bench": decode_tokens_s / speeds[True],
     }
@@ -243,10 +259,13 @@ def _restores(
     n_saved = engine.save_kv(path)
     row: dict[str, float | str] = {"save_s": time.perf_counter() - began}
     row["kv_mib"] = path.stat().st_size / 2**20
-    is_cold = _drop_from_page_cache(path)
     with HostEngine(settings, model) as fresh:
         fresh.wait_until_ready()
         fresh.load_kv(path.with_name("none.kv"))  # the model's hash is looked up, not measured
+        is_cold = _drop_from_page_cache(path)
+        if is_cold:
+            row["cold_read_s"] = _read_s(path)
+            _drop_from_page_cache(path)
         for name in ("cold_disk_s" if is_cold else "disk_s", "warm_disk_s"):
             list(fresh.generate(prompt[:1], max_tokens=0))  # something else in its place
             began = time.perf_counter()
@@ -269,6 +288,7 @@ def _from_ram(engine: HostEngine, prompt: list[int], n_saved: int) -> float:
 
 
 def _drop_from_page_cache(path: Path) -> bool:
+    """Make the next read of a file come from its disk; False where the system has no way to."""
     if not hasattr(os, "posix_fadvise"):
         return False
     descriptor = os.open(path, os.O_RDONLY)
@@ -277,7 +297,19 @@ def _drop_from_page_cache(path: Path) -> bool:
         os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
     finally:
         os.close(descriptor)
+    with contextlib.suppress(OSError):  # root alone may drop everything; the file is dropped anyway
+        Path("/proc/sys/vm/drop_caches").write_text("3\n")
     return True
+
+
+def _read_s(path: Path) -> float:
+    """Return the seconds that one plain read of a file takes."""
+    piece = bytearray(8 << 20)
+    began = time.perf_counter()
+    with path.open("rb", buffering=0) as file:
+        while file.readinto(piece):
+            pass
+    return time.perf_counter() - began
 
 
 # -- resume ---------------------------------------------------------------------------------------
@@ -291,6 +323,7 @@ def _resumed(
     context = 2 * model.context_length if stretched else max(n_prompt + 2 * n + 64, 256)
     settings = _settings(options, model, kv_type, context)
     n_equal = 0
+    row: dict[str, Any] = {"kv": kv_type, "yarn": stretched}
     with (
         HostEngine(settings, model) as one,
         HostEngine(settings, model) as other,
@@ -306,7 +339,9 @@ def _resumed(
             list(other.generate(text[-1:], max_tokens=0))
             assert other.load_kv(path) == n_prompt - 8, other.kv_reason
             n_equal += _said(other, prompt, n) == expected
-    row = {"kv": kv_type, "yarn": stretched, "n_equal": n_equal, "of": options.resume, "tokens": n}
+            row |= {"n_equal": n_equal, "of": i + 1, "tokens": n}
+            if i % 10 == 9:  # what there is, should it be stopped
+                print(json.dumps({"model": model.path.name, "resume": [row]}), flush=True)
     print(row, flush=True)
     return row
 

@@ -37,6 +37,8 @@ from models.settings import LoadSettings, RopeSettings
 
 METHODS = ("none", "linear", "ntk", "yarn")
 CHUNK = 64
+BATCH = 2048
+TOLD_CHUNKS = 160  # between figures so far
 
 Losses = npt.NDArray[np.float64]
 
@@ -91,7 +93,8 @@ class Stream:
             kv_type_k=options.kv_type,
             kv_type_v=options.kv_type,
             n_threads=options.threads,
-            n_batch=512,
+            n_batch=BATCH,
+            n_ubatch=BATCH,
             n_sequences=1,
             rope=rope or RopeSettings(),
         )
@@ -111,9 +114,9 @@ class Stream:
         code = self.context.decode(tokens, self.n, 0, all_logits=True)
         assert code == 0, f"llama_decode returned {code}"
         self.n += len(tokens)
-        logits = self.context.all_logits(len(tokens)).astype(np.float64)
-        logits -= logits.max(axis=1, keepdims=True)
-        norms = np.log(np.exp(logits).sum(axis=1))
+        logits = self.context.all_logits(len(tokens))
+        logits = logits - logits.max(axis=1, keepdims=True)
+        norms = np.log(np.exp(logits).sum(axis=1, dtype=np.float64))
         chosen = logits[np.arange(len(following)), list(following)]
         result: Losses = norms[: len(following)] - chosen
         return result
@@ -121,8 +124,8 @@ class Stream:
     def fill(self, tokens: Sequence[int]) -> None:
         """Start anew with `tokens`."""
         self.context.remove(0, -1)
-        for start in range(0, len(tokens), 512):
-            assert self.context.decode(tokens[start : start + 512], start, 0, logits=False) == 0
+        for start in range(0, len(tokens), BATCH):
+            assert self.context.decode(tokens[start : start + BATCH], start, 0, logits=False) == 0
         self.n = len(tokens)
 
     def drop(self, start: int, n: int) -> None:
@@ -144,6 +147,7 @@ def perplexity(losses: Losses) -> float:
 def _rope(options: argparse.Namespace, model: ModelFile) -> dict[str, Any]:
     edges = np.linspace(0, options.context, options.buckets + 1).astype(int)
     rows: dict[str, list[float]] = {}
+    found: dict[str, Any] = {}
     for method in options.methods:
         plan = plan_rope(model, options.context, method, force=True)
         stream = Stream(options, model, options.context, plan.settings)
@@ -160,12 +164,13 @@ def _rope(options: argparse.Namespace, model: ModelFile) -> dict[str, Any]:
         ]
         shown = " ".join(f"{p:8.2f}" for p in rows[method])
         print(f"{method:7} {plan.stretch:.2f}x  {shown}", flush=True)
-    found = {
-        "model": model.path.name,
-        "context": options.context,
-        "trained": model.context_length,
-        "perplexity": rows,
-    }
+        found = {
+            "model": model.path.name,
+            "context": options.context,
+            "trained": model.context_length,
+            "perplexity": rows,
+        }
+        print(json.dumps(found), flush=True)  # so far: the last line is all of them
     if options.plot:
         options.plot.write_text(_plotted(found), "utf-8")
     return found
@@ -208,11 +213,20 @@ def _sinks(options: argparse.Namespace, model: ModelFile) -> dict[str, Any]:
             streams["computed"].fill(seen)
             loss = streams["computed"].losses(chunk[:1], following[:1])
             found["computed"].append(np.array([loss[0], found["sinks"][-1][0]]))
+        if at // CHUNK % TOLD_CHUNKS == TOLD_CHUNKS - 1:
+            row = _sinks_row(options, found)  # what there is, should it be stopped
+            print(json.dumps({"model": model.path.name, **row}), flush=True)
     for stream in streams.values():
         stream.context.close()
+    row = _sinks_row(options, found)
+    print("  ".join(f"{k} {v:.4g}" for k, v in row.items()), flush=True)
+    return row
+
+
+def _sinks_row(options: argparse.Namespace, found: dict[str, list[Losses]]) -> dict[str, float]:
     pairs = np.array(found["computed"]) if found["computed"] else np.full((1, 2), np.nan)
     row = {
-        "tokens": len(tokens),
+        "tokens": CHUNK * len(found["sinks"]),
         "window": options.window,
         "n_sinks": options.n_sinks,
         "perplexity_sinks": perplexity(np.concatenate(found["sinks"])),
@@ -221,9 +235,7 @@ def _sinks(options: argparse.Namespace, model: ModelFile) -> dict[str, Any]:
         "perplexity_computed": perplexity(pairs[:, 0]),
         "perplexity_streamed": perplexity(pairs[:, 1]),
     }
-    row["streamed_over_computed"] = row["perplexity_streamed"] / row["perplexity_computed"]
-    print("  ".join(f"{k} {v:.4g}" for k, v in row.items()), flush=True)
-    return row
+    return row | {"streamed_over_computed": row["perplexity_streamed"] / row["perplexity_computed"]}
 
 
 def _make_room(stream: Stream, n_sinks: int, window: int, n_context: int) -> int:

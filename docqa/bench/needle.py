@@ -53,7 +53,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             for length in options.lengths:
                 rows.append(_row(engine, options, method, length, text))
                 print(_shown(rows[-1]), flush=True)
-    print(json.dumps({"model": options.model, "depths": options.depths, "needle": rows}))
+                found = {"model": options.model, "depths": options.depths, "needle": rows}
+                print(json.dumps(found), flush=True)  # so far: the last line is all of them
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -77,11 +78,12 @@ def _row(
 ) -> dict[str, object]:
     """Return the recall of one length: how many of the needles of each depth were found."""
     found = []
+    n_chars = int(6 * length)
     for depth in options.depths:
         hits = 0
         for n in range(options.repeats):
             place, code = _needle(n)
-            prompt = _prompt(engine, text, length, depth, place, code)
+            prompt, n_chars = _prompt(engine, text[:n_chars], length, depth, place, code)
             hits += code in _said(engine, prompt)
         found.append(hits)
     n_asked = len(options.depths) * options.repeats
@@ -103,13 +105,13 @@ def _needle(n: int) -> tuple[str, str]:
 
 def _prompt(
     engine: HostEngine, text: str, length: int, depth: float, place: str, code: str
-) -> list[int]:
-    """Return the tokens of a prompt of `length` tokens at most, the needle at `depth` of its text.
+) -> tuple[list[int], int]:
+    """Return (tokens of a prompt of `length` at most, the characters of the text in it).
 
-    The haystack begins with the book's first words whatever the depth, so that what stands before
-    the needle is computed once.
+    The needle stands at `depth` of the text. The haystack begins with the book's first words
+    whatever the depth, so that what stands before the needle is computed once.
     """
-    n_chars = int(6 * length)
+    n_chars = len(text)
     while n_chars > 0:
         hay = text[:n_chars]
         at = hay.rfind("\n", 0, int(depth * len(hay)) + 1) + 1 if depth else 0
@@ -122,7 +124,7 @@ def _prompt(
         ]
         tokens = [t for ids in engine.tokenize(engine.chat(messages)) for t in ids]
         if len(tokens) <= length - ROOM:
-            return tokens
+            return tokens, n_chars
         n_chars = min(int(n_chars * (length - ROOM) / len(tokens)), n_chars - 64)
     sys.exit(f"{length} tokens have no room for a question and a text around it")
 

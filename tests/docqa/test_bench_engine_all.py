@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import sys
+import os
 from pathlib import Path
 
 import pytest
 
-from docqa.bench import engine, engine_all, long_context, needle
+from docqa.bench import engine, engine_all, kills, long_context, needle, turns
 from docqa.bench.engine_all import DRY, FULL, Job, Sizes, jobs, table_lines
 from docqa.bench.line_plot import line_plot
 from docqa.bench.shaped_model import SHAPES, write_shaped
@@ -21,6 +21,8 @@ PARSERS = {
     "docqa.bench.engine": engine._parser,
     "docqa.bench.long_context": long_context._parser,
     "docqa.bench.needle": needle._parser,
+    "docqa.bench.kills": kills._parser,
+    "docqa.bench.turns": turns._parser,
 }
 
 
@@ -28,20 +30,32 @@ PARSERS = {
 def test_every_part_accepts_its_arguments(sizes: Sizes, tmp_path: Path) -> None:
     options = engine._parser().parse_args(["--all", "--llama-bench", "bench", "--threads", "1"])
     found = list(jobs(options, sizes, tmp_path / "m.gguf", tmp_path / "t.txt", tmp_path))
-    names = ["plan", "lookup", "speed q8_0", "speed f16", "resume", "rope", "needle", "sinks"]
-    assert [job.name for job in found] == names
-    for job in found:
-        PARSERS[job.module]().parse_args([*job.arguments])
+    assert len({job.name for job in found}) == len(found)
+    parsed = {job.name: PARSERS[job.module]().parse_args([*job.arguments]) for job in found}
     assert {job.name.split()[0] for job in found} == set(engine_all._ROWS)
-    speed = engine._parser().parse_args([*found[2].arguments])
-    assert (tuple(speed.depths), speed.kv_types) == (sizes.depths, ["q8_0"])
-    resume = engine._parser().parse_args([*found[4].arguments])
-    assert (resume.resume, resume.tokens) == (sizes.prompts, sizes.resumed_tokens)
+    speed = [parsed[job.name] for job in found if job.name.startswith("speed")]
+    wished = {(kv, depth) for kv in ("q8_0", "f16") for depth in sizes.depths}
+    assert {(p.kv_types[0], p.depths[0]) for p in speed} == wished
+    assert [p.depths for p in speed if not p.no_restore] == [[sizes.restored]]
+    resume = [parsed[job.name] for job in found if job.name.startswith("resume")]
+    wished = {(kv, rope) for kv in engine.KV_TYPES for rope in ("plain", "yarn")}
+    assert {(p.kv_types[0], p.ropes[0]) for p in resume} == wished
+    assert {(p.resume, p.tokens) for p in resume} == {(sizes.prompts, sizes.resumed_tokens)}
+
+
+def test_what_is_timed_runs_alone_and_first(tmp_path: Path) -> None:
+    options = engine._parser().parse_args(["--all"])
+    found = list(jobs(options, FULL, tmp_path / "m.gguf", tmp_path / "t.txt", tmp_path))
+    alone = [job.is_alone for job in found]
+    assert alone == sorted(alone, reverse=True)
+    timed = {job.name.split()[0] for job in found if job.is_alone}
+    assert timed == {"speed", "plan", "lookup"}
 
 
 def test_the_sizes_are_those_that_are_promised() -> None:
     assert (FULL.shape, FULL.depths, FULL.context) == ("8b", (0, 32_768, 122_880), 32_768)
     assert (FULL.prompts, FULL.resumed_tokens, FULL.streamed) == (100, 256, 100_000)
+    assert (FULL.kills, FULL.turns, FULL.restored) == (200, 10, 32_768)
     assert FULL.needles == (4096, 8192, 16_384, 32_768)
 
 
@@ -51,12 +65,15 @@ def test_the_table_names_what_failed() -> None:
     row |= {"kv_mib": 2448.0, "cold_disk_s": 0.9, "warm_disk_s": 0.3, "ram_s": 0.1}
     resume = {"kv": "q4_0", "yarn": True, "n_equal": 99, "of": 100, "tokens": 256}
     rope = {"trained": 8, "context": 16, "perplexity": {"none": [20.0, 40.0], "yarn": [21.0, 22.0]}}
+    kills_row = {"kills": 90, "broken": 0, "old": 60, "new": 30, "changed": 0, "while_saving": 70}
     found = list(
         table_lines(
             {
                 "speed q8_0": {"speed": [row]},
                 "resume": {"resume": [resume]},
                 "rope": rope,
+                "kills": {"kills": kills_row, "stopped": True},
+                "turns": {"turns": [{}] * 10, "reused_share": 0.987},
                 "sinks": None,
             }
         )
@@ -66,7 +83,9 @@ def test_the_table_names_what_failed() -> None:
     assert "q4_0, YaRN" in found[5]
     assert "99 of 100" in found[5]
     assert "20.0 within the trained length, 40.0 beyond" in found[6]
-    assert found[-1] == "| sinks: failed | see its output |"
+    assert found[-3].endswith("70 while saving (stopped before its end) |")
+    assert found[-2] == "| turns: unchanged prefix reused in 10 turns | 98.7% |"
+    assert found[-1] == "| sinks: no figures | see its output |"
 
 
 def test_a_part_that_fails_costs_only_its_own_figures(
@@ -78,10 +97,52 @@ def test_a_part_that_fails_costs_only_its_own_figures(
     )
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    assert engine_all._run(Job("one", "part", ('{"a": 1}', "0")), tmp_path) == {"a": 1}
-    assert engine_all._run(Job("no json", "part", ("Traceback", "1")), tmp_path) is None
-    assert b"noise" in (tmp_path / "no-json.log").read_bytes()
-    assert sys.executable
+    assert engine_all._run(Job("one", "part", ('{"a": 1}', "0")), tmp_path, 60) == {"a": 1}
+    assert engine_all._run(Job("no json", "part", ("Traceback", "1")), tmp_path, 60) is None
+    assert b"noise" in (tmp_path / "no-json.out").read_bytes()
+
+
+def test_a_part_that_hangs_is_ended_and_keeps_what_it_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = tmp_path / "part.py"
+    pid = tmp_path / "pid"
+    script.write_text(
+        "import json, os, pathlib, time\n"
+        f"pathlib.Path({str(pid)!r}).write_text(str(os.getpid()))\n"
+        "print(json.dumps({'n': 1})); print(json.dumps({'n': 2}), flush=True)\n"
+        "print('{\"n\": 3', flush=True)\n"
+        "time.sleep(600)\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    found = engine_all._run(Job("hangs", "part", ()), tmp_path, 3)
+    assert found == {"n": 2, "stopped": True}
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(pid.read_text()), 0)
+
+
+def test_figures_are_written_after_every_job_and_the_time_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+
+    def run(job: Job, out: Path, limit_s: float) -> dict[str, object]:
+        written = out / "results.json"
+        seen.append((job.name, limit_s, json.loads(written.read_text()) if seen else None))
+        return {"turns": [], "reused_share": 1.0}
+
+    chosen = [Job("turns a", "m", (), 5.0), Job("turns b", "m", (), is_alone=False)]
+    monkeypatch.setattr(engine_all, "jobs", lambda *_: iter(chosen))
+    monkeypatch.setattr(engine_all, "_run", run)
+    arguments = ["--all", "--dry", "--minutes", "1", "--out", str(tmp_path)]
+    assert engine_all.run_all(engine._parser().parse_args(arguments)) == 0
+    assert [(name, 0 < limit <= most) for (name, limit, _), most in zip(seen, (5, 60), strict=True)]
+    assert seen[1][2]["jobs"]["turns a"] == {"turns": [], "reused_share": 1.0}
+    assert "turns b" in (tmp_path / "table.md").read_text()
+    seen.clear()
+    arguments[3] = "0"  # no time at all: nothing is started, and every job is said to have failed
+    assert engine_all.run_all(engine._parser().parse_args(arguments)) == 2
+    assert seen == []
 
 
 def test_a_shaped_model_is_what_it_says(tmp_path: Path) -> None:
@@ -110,5 +171,5 @@ def test_everything_runs_dry(tmp_path: Path) -> None:
     )
     assert engine_all.run_all(options) == 0
     results = json.loads((tmp_path / "results.json").read_text())
-    assert all(results.values())
+    assert all(results["jobs"].values())
     assert (tmp_path / "rope.svg").exists()

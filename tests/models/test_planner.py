@@ -10,11 +10,12 @@ import msgspec
 import numpy as np
 import pytest
 
+from models import hardware
 from models.hardware import Hardware, build_has_gpu, cpu_speed, detect
 from models.llama_context import LlamaContext, LogTail
 from models.memory import kv_bytes_per_token, layer_bytes, needs, state_bytes
 from models.model_file import ModelFile, read_model
-from models.planner import active_bytes, plan, prefill_flops, table
+from models.planner import active_bytes, decode_s, plan, prefill_flops, table
 from models.settings import LoadSettings
 from tests.models.tiny import NAMES
 
@@ -273,3 +274,41 @@ def test_the_dial_decides_what_is_loaded(default_model: ModelFile) -> None:
         dataclasses.replace(dial, kv_type_k="f16", kv_type_v="f16"), default_model, None
     )
     assert settings_digest(settings) != settings_digest(other)
+
+
+# llama-bench on an H200, tokens/s: (KV type, depth) → SmolLM2-135M in Q4_1.
+MEASURED = {("f16", 0): 927, ("f16", 16384): 683, ("q8_0", 16384): 550, ("q4_0", 16384): 518}
+
+
+def test_decoding_on_a_gpu_is_foreseen(default_model: ModelFile) -> None:
+    bandwidth, tflops = hardware.GPUS["H200"]
+    gpu = hardware.gpu_named("NVIDIA H200", 1 << 38, 140 << 30)
+    assert gpu.bytes_s < bandwidth * 1e9
+    assert gpu.flops_s < tflops * 1e12
+    for (kind, depth), speed in MEASURED.items():
+        timed = hardware.measured(gpu, default_model, (kind, kind), 1)
+        n_bytes = depth * kv_bytes_per_token(default_model, kind, kind)
+        assert 1 / decode_s(default_model, timed, n_bytes) == pytest.approx(speed, rel=0.2)
+
+
+def test_a_gpu_expands_quantised_kv_of_one_layer(default_model: ModelFile) -> None:
+    there = {k: needs(default_model, 4096, k, k, on_gpu=True).compute for k in ("f16", "q8_0")}
+    here = {k: needs(default_model, 4096, k, k).compute for k in ("f16", "q8_0")}
+    assert there["f16"] == here["f16"]
+    assert there["q8_0"] - here["q8_0"] == 4096 * 3 * (64 + 64) * 2
+
+
+def test_only_what_cuda_shows_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = tmp_path / "nvidia-smi"
+    program.write_text(
+        "#!/bin/sh\ncase \"$*\" in *'-i 1'*) echo 'NVIDIA H200, 10';; "
+        "*) echo 'NVIDIA H200, 10'; echo 'NVIDIA H200, 90';; esac\n"
+    )
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert hardware.nvidia() == ("NVIDIA H200", 90 << 20)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
+    assert hardware.nvidia() == ("NVIDIA H200", 10 << 20)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert hardware.nvidia() is None
