@@ -165,6 +165,7 @@ def integer_matvec_kernel(
     is_native: tl.constexpr,
     block_n: tl.constexpr,
     block_g: tl.constexpr,
+    unroll: tl.constexpr,  # steps whose loads are under way together
 ):
     """Compute out (N,) = matrix (N, K) @ x, `block_n` rows a program."""
     n_runs = k // 32
@@ -176,7 +177,7 @@ def integer_matvec_kernel(
     row = rows.to(tl.int64)[:, None]
     i = tl.arange(0, 4)
     acc = tl.zeros((block_n, block_g), tl.float32)
-    for start in range(0, n_runs, block_g):
+    for start in tl.range(0, n_runs, block_g, loop_unroll_factor=unroll):
         run = start + tl.arange(0, block_g)
         here = run < n_runs
         mask = (rows < n)[:, None] & here[None, :]
@@ -233,8 +234,8 @@ def prepare(
     norm: Tensor | None = None,
     eps: float = 0.0,
     is_gated: bool = False,
-    block_r: int = 8,
-    num_warps: int = 4,
+    block_r: int = 2,
+    num_warps: int = 1,
 ) -> None:
     """Write f(x) in integers; f is RMSNorm with `norm`, or silu(x[:K]) * x[K:], or nothing."""
     n_runs = to.factor.shape[0]
@@ -261,13 +262,14 @@ def integer_matvec(
     *,
     bias: Tensor | None = None,
     residual: Tensor | None = None,
-    blocks: tuple[int, int, int] | None = None,
+    blocks: tuple[int, int, int, int] | None = None,
 ) -> None:
     """Write matrix (N, K) @ x + bias + residual into `out` (N,) float32.
 
-    `blocks`: rows and runs of a program, and its warps; None: as measured (`kernels.tuned`).
+    `blocks`: rows and runs of a program, its warps, steps at a time; None: as measured
+    (`kernels.tuned`).
     """
-    block_n, block_g, num_warps = blocks or matvec_blocks(matrix.bits, matrix.n, matrix.k)
+    block_n, block_g, num_warps, unroll = blocks or matvec_blocks(matrix.bits, matrix.n, matrix.k)
     arguments = matvec_arguments(matrix, norm=None, is_gated=False, bias=bias, residual=residual)
     del arguments["has_norm"], arguments["has_gate"]
     tensors = (matrix.high, matrix.d, matrix.sub, matrix.dmin, matrix.submin)
@@ -291,6 +293,7 @@ def integer_matvec(
         is_native=out.is_cuda,
         block_n=block_n,
         block_g=block_g,
+        unroll=unroll,
         num_warps=num_warps,
     )
 

@@ -1,17 +1,18 @@
 """Which block sizes a kernel takes: the one place for what `docqa.bench.torch_gpu` has measured.
 
-A matrix-vector product: (rows, runs of 32 weights, warps) of a program. Attention: (warps, stages
+A matrix-vector product: rows and runs of 32 weights of a program, its warps, steps that it loads at
+a time. Attention: (warps, stages
 of the pipeline, programs a multiprocessor).
 """
 
 from __future__ import annotations
 
-MATVEC: dict[tuple[int, int, int], tuple[int, int, int]] = {}  # (bits, N, K); others as below
-MATVEC_BY_BITS = {4: (2, 32, 1), 5: (2, 32, 1), 6: (2, 32, 1), 8: (2, 32, 1)}
-ATTEND = {16: (4, 3, 4), 8: (4, 3, 4), 4: (4, 3, 4)}  # by the bits of K
+MATVEC: dict[tuple[int, int, int], tuple[int, int, int, int]] = {}  # (bits, N, K); others as below
+MATVEC_BY_BITS = {4: (1, 32, 1, 1), 5: (1, 32, 1, 1), 6: (1, 32, 1, 1), 8: (2, 64, 1, 1)}
+ATTEND = {16: (2, 2, 4), 8: (4, 2, 8), 4: (4, 2, 8)}  # by the bits of K
 
 
-def matvec_blocks(bits: int, n: int, k: int) -> tuple[int, int, int]:
+def matvec_blocks(bits: int, n: int, k: int) -> tuple[int, int, int, int]:
     """Return the blocks for a matrix (N, K) of codes of `bits` bits."""
     return MATVEC.get((bits, n, k), MATVEC_BY_BITS[bits])
 

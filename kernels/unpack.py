@@ -62,8 +62,8 @@ def unpack(
     matrix: PackedMatrix,
     dtype: torch.dtype = torch.bfloat16,
     *,
-    block: int = 64,
-    num_warps: int = 4,
+    block: int = 32,
+    num_warps: int = 8,
 ) -> Tensor:
     """Return the weights (N, K)."""
     out = torch.empty((matrix.n, matrix.k), dtype=dtype, device=matrix.low.device)

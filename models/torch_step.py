@@ -316,7 +316,7 @@ def n_splits_for(cache: KvCache, device: torch.device) -> int:
         return 2
     n_units: int = torch.cuda.get_device_properties(device).multi_processor_count
     a_unit = attend_blocks(cache.pool.form.k_bits)[2]
-    return max(1, min(127, a_unit * n_units // cache.shape.n_kv_heads - 1))
+    return max(1, min(255, a_unit * n_units // cache.shape.n_kv_heads - 1))
 
 
 def refuse_step(decoder: Decoder, cache: KvCache) -> None:

@@ -21,7 +21,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from docqa.bench.torch_kernels import Sweep, fill, warm_up
+from docqa.bench.torch_kernels import KERNELS, Sweep, fill, warm_up
 
 KV = {"f16": 16, "q8_0": 8, "q4_0": 4}
 COPY_BYTES = 4 << 30
@@ -42,6 +42,7 @@ def main() -> None:
         "--deep-kv", nargs="*", default=["q8_0"], help="KV types llama.cpp runs at the deepest with"
     )
     parser.add_argument("--only", nargs="*", choices=("kernels", "decode", "prefill", "llama"))
+    parser.add_argument("--kernels", nargs="*", choices=KERNELS, default=list(KERNELS))
     parser.add_argument("--warm-up", type=int, default=0, help="processes that compile first")
     parser.add_argument("--profile", action="store_true", help="where a decoded token's time goes")
     parser.add_argument("--dry", action="store_true", help="small sizes, nothing is timed")

@@ -112,7 +112,11 @@ def variants():
         form = {n: constants[n] for n in unpack.FORMAT}
         yield f"unpack {name}", unpack.unpack_kernel, {**form, "block": 64}, 4
         ends = {"has_bias": False, "has_residual": True, "is_native": True}
-        blocks = {"block_n": 4, "block_g": 32}
+        blocks = {
+            "block_n": 1,
+            "block_g": 32,
+            "unroll": int(__import__("os").environ.get("UNROLL", "2")),
+        }
         kernel = integer_matvec.integer_matvec_kernel
         yield f"integer matvec {name}", kernel, {**form, **ends, **blocks}, 1
     for end in ("norm", "gate"):

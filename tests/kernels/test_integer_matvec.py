@@ -28,7 +28,7 @@ def product(raw, kind, x, block_n, block_g, **more):
     room.sums.fill_(float("nan"))
     prepare(x.to(DEVICE), room, **more)
     out = torch.full((matrix.n,), float("nan"), device=DEVICE)
-    integer_matvec(matrix, room, out, blocks=(block_n, block_g, 1), **ends)
+    integer_matvec(matrix, room, out, blocks=(block_n, block_g, 1, 2), **ends)
     return out.cpu()
 
 

@@ -26,6 +26,15 @@ FAMILIES = {
 }
 
 
+@pytest.fixture(autouse=True)
+def _large_blocks(monkeypatch):
+    """In the interpreter a program costs the same however many rows it has."""
+    if DEVICE == "cpu":
+        monkeypatch.setattr(
+            "kernels.integer_matvec.matvec_blocks", lambda bits, n, k: (64, 32, 1, 1)
+        )
+
+
 def decoder_of(path, device=DEVICE):
     """The decoder with its weights packed, as on a GPU, wherever it is."""
     from kernels.packed import pack
