@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import importlib.metadata
 import os
 from pathlib import Path
 
@@ -53,10 +52,10 @@ def rotates(settings: LoadSettings, model: ModelFile) -> bool:
 @functools.cache
 def library_build() -> str:
     """Return version and digest of the llama.cpp library in use."""
+    import llama_cpp
     import llama_cpp.llama_cpp as llama
 
-    version = importlib.metadata.version("llama-cpp-python")
-    return f"{version}-{sha256_of(Path(llama._lib._name))[:16]}"
+    return f"{llama_cpp.__version__}-{sha256_of(Path(llama._lib._name))[:16]}"
 
 
 def torch_build() -> str:
