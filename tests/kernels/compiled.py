@@ -137,8 +137,9 @@ def variants():
             "n_newest_slots": 128,
             "has_window": False,
             "page": 64,
-            "rows": 16,
-            "block": 32,
+            "rows": 8,
+            "block": 64,
+            "is_native": True,
         }
         yield f"attend {bits} bits", decode_attention.attend_kernel, constants, 4
     yield "merge", decode_attention.merge_kernel, {"dim": 128, "parts": 64}, 4
