@@ -18,6 +18,7 @@ import triton.language as tl
 from torch import Tensor
 
 from kernels.decode_attention import LayerKv, Partials, merge_kernel
+from kernels.integers import Activations
 from kernels.kv_pages import PAGE
 from kernels.tuned import attend_blocks
 
@@ -213,6 +214,7 @@ def attend(
     merged: Tensor,
     *,
     has_window: bool = False,
+    integers: Activations | None = None,
     blocks: tuple[int, int] | None = None,
 ) -> None:
     """Write the attention of `q` (H, D) float32 over the cache into `merged` (H, D) float32.
@@ -254,8 +256,14 @@ def attend(
         partials.out,
         partials.lse,
         merged,
+        *(
+            (merged, merged, merged)
+            if integers is None
+            else (integers.codes, integers.factor, integers.sums)
+        ),
         n_parts,
         n_heads,
         dim=dim,
+        has_integers=integers is not None,
         parts=triton.next_power_of_2(n_parts),
     )

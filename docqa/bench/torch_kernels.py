@@ -72,7 +72,8 @@ class Sweep:
         """Sweep the product."""
         import torch
 
-        from kernels.integer_matvec import Activations, integer_matvec, prepare
+        from kernels.integer_matvec import integer_matvec, prepare
+        from kernels.integers import Activations
         from kernels.matvec import bytes_moved
 
         matrices = self._matrices(kind, n, k)
@@ -117,7 +118,8 @@ class Sweep:
         """Time what runs between the products: it moves little, so its time is what counts."""
         import torch
 
-        from kernels.integer_matvec import Activations, prepare
+        from kernels.integer_matvec import prepare
+        from kernels.integers import Activations
 
         k, wide = (512, 512) if self.is_dry else (4096, 14336)
         x, gated = (torch.randn(size, device=self.device) for size in (k, 2 * wide))
@@ -233,7 +235,8 @@ def compile_one(task: tuple[str, Any, Any]) -> str:
 
     from kernels import turned_attention
     from kernels.decode_attention import Partials, attend
-    from kernels.integer_matvec import Activations, integer_matvec
+    from kernels.integer_matvec import integer_matvec
+    from kernels.integers import Activations
     from kernels.packed import pack
     from kernels.unpack import unpack
     from models.torch_step import DeviceTables

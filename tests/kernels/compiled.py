@@ -142,7 +142,12 @@ def variants():
             "is_native": True,
         }
         yield f"attend {bits} bits", decode_attention.attend_kernel, constants, 4
-    yield "merge", decode_attention.merge_kernel, {"dim": 128, "parts": 64}, 4
+    yield (
+        "merge",
+        decode_attention.merge_kernel,
+        {"dim": 128, "parts": 128, "has_integers": True},
+        4,
+    )
     constants = {
         "n_heads": 32,
         "n_kv_heads": 8,
