@@ -19,6 +19,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from kernels.integers import Activations, store_integers
 from kernels.kv_pages import PAGE
 from kernels.tuned import attend_blocks
 
@@ -213,7 +214,17 @@ def attend_kernel(
 
 @triton.jit
 def merge_kernel(
-    out_ptr, lse_ptr, merged_ptr, n_parts, n_heads, dim: tl.constexpr, parts: tl.constexpr
+    out_ptr,
+    lse_ptr,
+    merged_ptr,
+    codes_ptr,
+    factor_ptr,
+    sums_ptr,
+    n_parts,
+    n_heads,
+    dim: tl.constexpr,
+    parts: tl.constexpr,
+    has_integers: tl.constexpr,
 ):
     """Join the parts of one head: weights exp(LSE - max), all in float32."""
     head = tl.program_id(0)
@@ -229,6 +240,11 @@ def merge_kernel(
     total = tl.sum(weight, axis=0)
     merged = tl.sum(out * weight[:, None], axis=0) / tl.where(total > 0, total, 1.0)
     tl.store(merged_ptr + head * dim + channel, merged)
+    if has_integers:
+        n_runs: tl.constexpr = dim // 32
+        run = head * n_runs + tl.arange(0, n_runs)
+        laid_out = tl.permute(tl.reshape(merged, (n_runs, 4, 8)), (0, 2, 1))
+        store_integers(laid_out, run, n_heads * n_runs, codes_ptr, factor_ptr, sums_ptr)
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,11 +281,13 @@ def attend(
     merged: Tensor,
     *,
     has_window: bool = False,
+    integers: Activations | None = None,
     blocks: tuple[int, int] | None = None,
 ) -> None:
     """Write the attention of `q` (H, D) float32 over the cache into `merged` (H, D) float32.
 
-    `blocks`: warps and stages; None: as measured (`kernels.tuned`).
+    `integers`: where it also goes as integers, for the product that reads it; heads of a multiple
+    of 32. `blocks`: warps and stages; None: as measured (`kernels.tuned`).
     """
     num_warps, num_stages = blocks or attend_blocks(kv.k_bits)[:2]
     n_heads, dim = q.shape
@@ -306,8 +324,14 @@ def attend(
         partials.out,
         partials.lse,
         merged,
+        *(
+            (merged, merged, merged)
+            if integers is None
+            else (integers.codes, integers.factor, integers.sums)
+        ),
         n_parts,
         n_heads,
         dim=dim,
+        has_integers=integers is not None,
         parts=triton.next_power_of_2(n_parts),
     )

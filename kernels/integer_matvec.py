@@ -13,39 +13,14 @@ vector is stored in the order in which the kernel reads it: neighbours in a warp
 # ruff: noqa: ANN001, ANN201, ANN202 (what a kernel takes are pointers and tensors of Triton)
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
+from kernels.integers import RUN, Activations, places, store_integers
 from kernels.matvec import _scale, matvec_arguments
 from kernels.packed import PackedMatrix
 from kernels.tuned import matvec_blocks
-
-RUN = 32
-
-
-@dataclass(frozen=True, slots=True)
-class Activations:
-    """Room for a vector (K,) in integers; written by `prepare`."""
-
-    # (high or low bytes, even or odd nibbles, K / 32, 4) int32: byte b of word i is of the value
-    # 4 (2 b + odd) + i of the run, as `kernels.packed` lays out the codes.
-    codes: Tensor
-    factor: Tensor  # (K / 32,) float32
-    sums: Tensor  # (2, K / 32) float32: of the first and the last 16 values
-
-    @staticmethod
-    def room(k: int, device: torch.device | str) -> Activations:
-        """Return room for `k` values, a multiple of 32."""
-        n_runs = k // RUN
-        return Activations(
-            torch.zeros((2, 2, n_runs, 4), dtype=torch.int32, device=device),
-            torch.zeros(n_runs, device=device),
-            torch.zeros((2, n_runs), device=device),
-        )
 
 
 @triton.jit
@@ -65,10 +40,7 @@ def prepare_kernel(
     """Bring `block_r` runs of f(x) to integers; every program computes the norm anew."""
     n_runs = k // 32
     run = tl.program_id(0) * block_r + tl.arange(0, block_r)
-    c = tl.arange(0, 8)
-    byte = tl.arange(0, 4)
-    place = 4 * (2 * byte[None, :] + c[:, None] // 4) + c[:, None] % 4
-    at = (run * 32)[:, None, None] + place[None, :, :]
+    at = places(run)
     here = (run < n_runs)[:, None, None]
     x = tl.load(x_ptr + at, mask=here, other=0.0)
     if has_gate:
@@ -79,23 +51,7 @@ def prepare_kernel(
         every = tl.load(x_ptr + whole, mask=whole < k, other=0.0)
         x *= tl.load(norm_ptr + at, mask=here, other=0.0)
         x *= tl.rsqrt(tl.sum(every * every, axis=0) / k + eps)
-    largest = tl.max(tl.max(tl.abs(x), axis=2), axis=1)
-    factor = largest / 32767.0
-    inverse = 32767.0 / tl.where(largest > 0, largest, 1.0)
-    q = tl.floor(x * inverse[:, None, None] + 0.5).to(tl.int32)
-    shift = (8 * byte)[None, None, :]
-    high = tl.sum(((q >> 8) & 255) << shift, axis=2)
-    low = tl.sum((q & 255) << shift, axis=2)
-    to = (c // 4)[None, :] * (n_runs * 4) + (run * 4)[:, None] + (c % 4)[None, :]
-    real = (run < n_runs)[:, None]
-    tl.store(codes_ptr + to, high, mask=real)
-    tl.store(codes_ptr + n_runs * 8 + to, low, mask=real)
-    tl.store(factor_ptr + run, factor, mask=run < n_runs)
-    is_first = (byte < 2)[None, None, :]
-    first = tl.sum(tl.sum(tl.where(is_first, q, 0), axis=2), axis=1)
-    last = tl.sum(tl.sum(tl.where(is_first, 0, q), axis=2), axis=1)
-    tl.store(sums_ptr + run, first.to(tl.float32) * factor, mask=run < n_runs)
-    tl.store(sums_ptr + n_runs + run, last.to(tl.float32) * factor, mask=run < n_runs)
+    store_integers(x, run, n_runs, codes_ptr, factor_ptr, sums_ptr)
 
 
 @triton.jit
@@ -298,4 +254,4 @@ def integer_matvec(
     )
 
 
-__all__ = ["Activations", "integer_matvec", "integer_matvec_kernel", "prepare", "prepare_kernel"]
+__all__ = ["integer_matvec", "integer_matvec_kernel", "prepare", "prepare_kernel"]

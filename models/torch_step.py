@@ -1,6 +1,6 @@
 """One token on a GPU: the decoder's step in few kernels, replayed as a CUDA graph.
 
-The same numbers as `models.torch_decoder` within rounding, eleven launches a layer instead of a
+The same numbers as `models.torch_decoder` within rounding, ten launches a layer instead of a
 hundred operations. Matrices that read the same vector are one below the other. Everything that
 changes from token to token is in device memory (the token, its position, the tables of pages), so
 that one recording serves a whole conversation.
@@ -14,7 +14,8 @@ from torch import Tensor
 
 from docqa.errors import ModelRefused
 from kernels.decode_attention import N_STATE, ROWS, LayerKv, Partials, attend
-from kernels.integer_matvec import Activations, integer_matvec, prepare
+from kernels.integer_matvec import integer_matvec, prepare
+from kernels.integers import RUN, Activations
 from kernels.kv_pages import PAGE
 from kernels.reference import rms_norm
 from kernels.step import turn_and_keep
@@ -176,7 +177,10 @@ class GraphStep:
             of_attention, of_feed_forward = self._fused[index]
             self._products(of_attention, self.x, self.qkv, norm=layer.attn_norm)
             self._attention(index, layer)
-            self._products([layer.o], self.mixed.view(-1), self.x, residual=self.x)
+            is_ready = self._merges_integers(layer)
+            self._products(
+                [layer.o], self.mixed.view(-1), self.x, residual=self.x, is_ready=is_ready
+            )
             self._products(of_feed_forward, self.x, self.gate_up, norm=layer.ffn_norm)
             self._products([layer.down], self.gate_up, self.x, residual=self.x, is_gated=True)
         self._products([weights.output], self.x, self.logits, norm=weights.norm)
@@ -201,7 +205,12 @@ class GraphStep:
             eps=shape.eps,
             is_interleaved=shape.is_interleaved,
         )
-        attend(self.q, kv, self.partials, self.mixed)
+        integers = self._room(self.mixed.numel()) if self._merges_integers(layer) else None
+        attend(self.q, kv, self.partials, self.mixed, integers=integers)
+
+    def _merges_integers(self, layer: Layer) -> bool:
+        """Whether the attention's last kernel may hand its output on as integers."""
+        return layer.o.packed is not None and self.decoder.shape.head_dim % RUN == 0
 
     def _products(
         self,
@@ -212,17 +221,19 @@ class GraphStep:
         norm: Tensor | None = None,
         residual: Tensor | None = None,
         is_gated: bool = False,
+        is_ready: bool = False,
     ) -> None:
         """Write the products of matrices with f(x), one behind the other, into `out`.
 
-        By the kernel, or by torch for weights that are floats.
+        By the kernel, or by torch for weights that are floats. `is_ready`: x is there as integers.
         """
         eps = self.decoder.shape.eps
         integers = None
         for linear in linears:
             if linear.packed is not None and integers is None:
                 integers = self._room(linear.packed.k)
-                prepare(x, integers, norm=norm, eps=eps, is_gated=is_gated)
+                if not is_ready:
+                    prepare(x, integers, norm=norm, eps=eps, is_gated=is_gated)
         at = 0
         for linear in linears:
             n = n_rows(linear)

@@ -36,7 +36,7 @@ def main() -> None:
     parser.add_argument("--kv", nargs="*", choices=tuple(KV), default=list(KV))
     parser.add_argument("--tokens", type=int, default=128, help="decoded for a figure")
     parser.add_argument("--prefill", type=int, default=8_192)
-    parser.add_argument("--chunk", type=int, default=2_048)
+    parser.add_argument("--chunk", type=int, default=8_192)
     parser.add_argument("--llama-bench", type=Path, help="to run beside, on the same file")
     parser.add_argument(
         "--deep-kv", nargs="*", default=["q8_0"], help="KV types llama.cpp runs at the deepest with"

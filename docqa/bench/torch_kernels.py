@@ -72,7 +72,8 @@ class Sweep:
         """Sweep the product."""
         import torch
 
-        from kernels.integer_matvec import Activations, integer_matvec, prepare
+        from kernels.integer_matvec import integer_matvec, prepare
+        from kernels.integers import Activations
         from kernels.matvec import bytes_moved
 
         matrices = self._matrices(kind, n, k)
@@ -117,7 +118,8 @@ class Sweep:
         """Time what runs between the products: it moves little, so its time is what counts."""
         import torch
 
-        from kernels.integer_matvec import Activations, prepare
+        from kernels.integer_matvec import prepare
+        from kernels.integers import Activations
 
         k, wide = (512, 512) if self.is_dry else (4096, 14336)
         x, gated = (torch.randn(size, device=self.device) for size in (k, 2 * wide))
@@ -163,8 +165,8 @@ class Sweep:
         """Sweep the attention over `n` tokens."""
         import torch
 
-        from kernels import reference
-        from kernels.decode_attention import Partials, attend
+        from kernels import decode_attention, reference, turned_attention
+        from kernels.decode_attention import Partials
         from models.torch_step import DeviceTables
 
         cache = filled_cache(n, bits, self.device, n_layers=2)
@@ -186,17 +188,24 @@ class Sweep:
                 torch.empty(parts, *q.shape, device=self.device),
                 torch.empty(parts, shape.n_heads, device=self.device),
             )
-            for blocks in ATTEND[: 1 if self.is_dry else None]:
+            every = itertools.product(
+                (("", decode_attention.attend), ("turned ", turned_attention.attend)), ATTEND
+            )
+            for (variant, attend), blocks in itertools.islice(every, 1 if self.is_dry else None):
                 merged.fill_(float("nan"))
                 attend(q, tables.layer(0), partials, merged, blocks=blocks)
                 wrong = float((merged - truth).norm() / truth.norm())
 
-                def work(blocks: tuple[int, int] = blocks, partials: Partials = partials) -> None:
+                def work(
+                    attend: Any = attend,
+                    blocks: tuple[int, int] = blocks,
+                    partials: Partials = partials,
+                ) -> None:
                     for layer in range(shape.n_layers):
                         attend(q, tables.layer(layer), partials, merged, blocks=blocks)
 
                 took = self.bench.seconds(self.bench.recorded(work), 12) / shape.n_layers
-                found.append((took, "{}w{}s/{}".format(*blocks, programs), wrong))
+                found.append((took, variant + "{}w{}s/{}".format(*blocks, programs), wrong))
         n_bytes = cache.n_bytes // shape.n_layers
         self.report(f"attention {bits} bits {n}", n_bytes, found, RIGHT["attention"])
 
@@ -210,7 +219,7 @@ def warm_up(n_processes: int) -> int:
     A small matrix or cache compiles the same kernel as a large one.
     """
     tasks: list[tuple[str, Any, Any]] = [("integers", "Q4_K", b) for b in MATVEC]
-    tasks += [("attention", bits, b) for bits in (8, 4, 16) for b in ATTEND]
+    tasks += [(w, bits, b) for w in ("attention", "turned") for bits in (8, 4, 16) for b in ATTEND]
     tasks += [("integers", kind, b) for kind in OTHER_KINDS for b in OTHER_MATVEC]
     tasks += [("unpack", "Q4_K", b) for b in UNPACK]
     with multiprocessing.get_context("spawn").Pool(n_processes) as pool:
@@ -224,8 +233,10 @@ def compile_one(task: tuple[str, Any, Any]) -> str:
     """Run one configuration on little data; return what went wrong."""
     import torch
 
+    from kernels import turned_attention
     from kernels.decode_attention import Partials, attend
-    from kernels.integer_matvec import Activations, integer_matvec
+    from kernels.integer_matvec import integer_matvec
+    from kernels.integers import Activations
     from kernels.packed import pack
     from kernels.unpack import unpack
     from models.torch_step import DeviceTables
@@ -233,7 +244,7 @@ def compile_one(task: tuple[str, Any, Any]) -> str:
     what, form, blocks = task
     device = torch.device("cuda")
     try:
-        if what == "attention":
+        if what in ("attention", "turned"):
             cache = filled_cache(256, form, device, n_layers=1)
             tables = DeviceTables(cache, 16)
             tables.refresh(cache)
@@ -241,7 +252,8 @@ def compile_one(task: tuple[str, Any, Any]) -> str:
             partials = Partials(
                 torch.empty(2, *q.shape, device=device), torch.empty(2, len(q), device=device)
             )
-            attend(q, tables.layer(0), partials, torch.empty_like(q), blocks=blocks)
+            run = attend if what == "attention" else turned_attention.attend
+            run(q, tables.layer(0), partials, torch.empty_like(q), blocks=blocks)
             return ""
         matrix = pack(random_rows(form, 48, 512, 0).to(device), form)
         out = torch.empty(48, device=device)

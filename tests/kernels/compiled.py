@@ -137,11 +137,17 @@ def variants():
             "n_newest_slots": 128,
             "has_window": False,
             "page": 64,
-            "rows": 16,
-            "block": 32,
+            "rows": 8,
+            "block": 64,
+            "is_native": True,
         }
         yield f"attend {bits} bits", decode_attention.attend_kernel, constants, 4
-    yield "merge", decode_attention.merge_kernel, {"dim": 128, "parts": 64}, 4
+    yield (
+        "merge",
+        decode_attention.merge_kernel,
+        {"dim": 128, "parts": 128, "has_integers": True},
+        4,
+    )
     constants = {
         "n_heads": 32,
         "n_kv_heads": 8,

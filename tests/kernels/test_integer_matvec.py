@@ -16,7 +16,8 @@ SIXTEEN_BITS = 2e-4  # beside codes that cancel; 1e-5 beside none that do
 
 
 def product(raw, kind, x, block_n, block_g, **more):
-    from kernels.integer_matvec import Activations, integer_matvec, prepare
+    from kernels.integer_matvec import integer_matvec, prepare
+    from kernels.integers import Activations
 
     matrix = pack(raw, kind).to(DEVICE)
     ends = {name: more.pop(name).to(DEVICE) for name in ("bias", "residual") if name in more}

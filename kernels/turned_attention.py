@@ -1,0 +1,269 @@
+"""Triton, tokens as a tile's rows: one query against a paged, quantised cache, merged in float32.
+
+The query heads of one KV head are one tile (grouped-query attention on tensor cores), so a page is
+read once for all of them. Codes are never turned into values: K's scales go into the query, V's
+into the weights (times 256, clear of float16's subnormals), zeros are added as sums:
+
+    q . k = (q * scale) . code + q . zero,     sum p v = (p * scale) . code + sum p * zero
+
+A program takes a run of pages of one head; the last one of a head takes the stretches in float16
+(sinks and newest). Each leaves its output and the log of its sum; `merge_kernel` joins them.
+"""
+
+# ruff: noqa: ANN001, ANN201, ANN202 (what a kernel takes are pointers and tensors of Triton)
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from kernels.decode_attention import LayerKv, Partials, merge_kernel
+from kernels.integers import Activations
+from kernels.kv_pages import PAGE
+from kernels.tuned import attend_blocks
+
+N_STATE = 3  # counts on the device: sinks, newest, first token that may be seen
+ROWS = 16  # of the query tile, at most
+LOG2E = 1.4426950408889634
+
+
+@triton.jit
+def _halves(codes_ptr, at, half: tl.constexpr, bits: tl.constexpr, dim: tl.constexpr):
+    """Return the codes of one half of the channels, of 64 tokens, as float16.
+
+    Codes are centred (less 128, or 8): sums of them stay small, and so do their errors. A code
+    becomes the fraction of a float16 whose exponent makes it count ones: 1024 + code, or, four bits
+    further up, 64 + code. Converting integers is slower by four.
+    """
+    if bits == 16:
+        return tl.load(codes_ptr + at + half * (dim // 2))
+    if bits == 8:
+        wide = tl.load(codes_ptr + at + half * (dim // 2)).to(tl.uint16)
+        return (wide | 0x6400).to(tl.float16, bitcast=True) - 1152.0
+    packed = tl.load(codes_ptr + at).to(tl.uint16)
+    if half == 0:
+        return ((packed & 15) | 0x6400).to(tl.float16, bitcast=True) - 1032.0
+    return ((packed & 240) | 0x5400).to(tl.float16, bitcast=True) - 72.0
+
+
+@triton.jit
+def _step(scores, m, total, low, high, zeros_low, zeros_high):
+    """Bring running maximum and sums down to new scores (tokens, rows); return the weights, too."""
+    new_m = tl.maximum(m, tl.max(scores, axis=0))
+    safe = tl.where(new_m == float("-inf"), 0.0, new_m)
+    p = tl.exp2(scores - safe[None, :])
+    alpha = tl.exp2(m - safe)
+    total = total * alpha + tl.sum(p, axis=0)
+    low, high = low * alpha[None, :], high * alpha[None, :]
+    return p, new_m, total, low, high, zeros_low * alpha, zeros_high * alpha
+
+
+@triton.jit
+def attend_kernel(
+    q_ptr,
+    table_ptr,
+    counts_ptr,
+    k_codes_ptr,
+    k_scale_ptr,
+    k_zero_ptr,
+    v_codes_ptr,
+    v_scale_ptr,
+    v_zero_ptr,
+    sink_k_ptr,
+    sink_v_ptr,
+    newest_k_ptr,
+    newest_v_ptr,
+    state_ptr,
+    out_ptr,
+    lse_ptr,
+    max_pages,
+    scale_log2,
+    n_heads,
+    group: tl.constexpr,
+    dim: tl.constexpr,
+    k_bits: tl.constexpr,
+    v_bits: tl.constexpr,
+    n_sink_slots: tl.constexpr,
+    n_newest_slots: tl.constexpr,
+    has_window: tl.constexpr,
+    page: tl.constexpr,
+    rows: tl.constexpr,
+    block: tl.constexpr,  # tokens at a time of the stretches in float16
+):
+    """Write the output (split, H, D) and LSE (split, H) of one KV head's part of the sequence."""
+    head = tl.program_id(0)
+    split = tl.program_id(1)
+    n_splits = tl.num_programs(1) - 1
+    half: tl.constexpr = dim // 2
+    row = tl.arange(0, rows)
+    channel = tl.arange(0, half)
+    real = row < group
+    q_at = (head * group + row)[None, :] * dim + channel[:, None]
+    q_low = tl.load(q_ptr + q_at, mask=real[None, :], other=0.0)
+    q_high = tl.load(q_ptr + q_at + half, mask=real[None, :], other=0.0)
+    m = tl.full((rows,), float("-inf"), tl.float32)
+    total = tl.zeros((rows,), tl.float32)
+    low = tl.zeros((half, rows), tl.float32)
+    high = tl.zeros((half, rows), tl.float32)
+    zeros_low = tl.zeros((rows,), tl.float32)
+    zeros_high = tl.zeros((rows,), tl.float32)
+    n_sinks = tl.load(state_ptr)
+    first = tl.load(state_ptr + 2)
+    n_pages = tl.load(counts_ptr + head)
+    token = tl.arange(0, page)
+    if split < n_splits:
+        per_split = (n_pages + n_splits - 1) // n_splits
+        begin = split * per_split
+        if has_window:
+            begin = tl.maximum(begin, (first - n_sinks) // page)
+        end = tl.minimum(split * per_split + per_split, n_pages)
+        k_width: tl.constexpr = half if k_bits == 4 else dim
+        v_width: tl.constexpr = half if v_bits == 4 else dim
+        k_middle: tl.constexpr = 1 << (k_bits - 1)
+        v_middle: tl.constexpr = 1 << (v_bits - 1)
+        for index in range(begin, end):
+            place = tl.load(table_ptr + head * max_pages + index).to(tl.int64)
+            k_at = place * (page * k_width) + token[:, None] * k_width + channel[None, :]
+            k_low = _halves(k_codes_ptr, k_at, 0, k_bits, dim)
+            k_high = _halves(k_codes_ptr, k_at, 1, k_bits, dim)
+            if k_bits == 16:
+                scores = tl.dot(k_low, q_low.to(tl.float16))
+                scores = tl.dot(k_high, q_high.to(tl.float16), scores)
+            else:
+                s_at = place * dim + channel
+                s_low = tl.load(k_scale_ptr + s_at).to(tl.float32)[:, None]
+                s_high = tl.load(k_scale_ptr + s_at + half).to(tl.float32)[:, None]
+                z_low = tl.load(k_zero_ptr + s_at).to(tl.float32)[:, None] + k_middle * s_low
+                z_high = tl.load(k_zero_ptr + s_at + half).to(tl.float32)[:, None]
+                z_high += k_middle * s_high
+                scores = tl.dot(k_low, (q_low * s_low).to(tl.float16))
+                scores = tl.dot(k_high, (q_high * s_high).to(tl.float16), scores)
+                scores += tl.sum(q_low * z_low + q_high * z_high, axis=0)[None, :]
+            scores *= scale_log2
+            if has_window:
+                at = n_sinks + index * page + token
+                scores = tl.where((at >= first)[:, None], scores, float("-inf"))
+            p, m, total, low, high, zeros_low, zeros_high = _step(
+                scores, m, total, low, high, zeros_low, zeros_high
+            )
+            v_at = place * (page * v_width) + token[:, None] * v_width + channel[None, :]
+            v_low = _halves(v_codes_ptr, v_at, 0, v_bits, dim)
+            v_high = _halves(v_codes_ptr, v_at, 1, v_bits, dim)
+            if v_bits == 16:
+                weights = (p * 256.0).to(tl.float16)
+                low = tl.dot(tl.trans(v_low), weights, low)
+                high = tl.dot(tl.trans(v_high), weights, high)
+            else:
+                s_at = place * (2 * page) + token * 2
+                s_low = tl.load(v_scale_ptr + s_at).to(tl.float32)[:, None]
+                s_high = tl.load(v_scale_ptr + s_at + 1).to(tl.float32)[:, None]
+                z_low = tl.load(v_zero_ptr + s_at).to(tl.float32)[:, None] + v_middle * s_low
+                z_high = tl.load(v_zero_ptr + s_at + 1).to(tl.float32)[:, None]
+                z_high += v_middle * s_high
+                low = tl.dot(tl.trans(v_low), (p * s_low * 256.0).to(tl.float16), low)
+                high = tl.dot(tl.trans(v_high), (p * s_high * 256.0).to(tl.float16), high)
+                zeros_low += tl.sum(p * z_low, axis=0)
+                zeros_high += tl.sum(p * z_high, axis=0)
+    else:
+        n_newest = tl.load(state_ptr + 1)
+        before = n_sinks + n_pages * page
+        wide = tl.arange(0, block)
+        for start in range(0, n_sinks + n_newest, block):
+            at = start + wide
+            is_sink = at < n_sinks
+            here = at < n_sinks + n_newest
+            sink_at = (head * n_sink_slots + at)[:, None] * dim + channel[None, :]
+            new_at = (head * n_newest_slots + at - n_sinks)[:, None] * dim + channel[None, :]
+            in_sink = is_sink[:, None]
+            in_new = (here & (at >= n_sinks))[:, None]
+            k_low = tl.load(sink_k_ptr + sink_at, mask=in_sink, other=0.0)
+            k_low += tl.load(newest_k_ptr + new_at, mask=in_new, other=0.0)
+            k_high = tl.load(sink_k_ptr + sink_at + half, mask=in_sink, other=0.0)
+            k_high += tl.load(newest_k_ptr + new_at + half, mask=in_new, other=0.0)
+            scores = tl.dot(k_low, q_low.to(tl.float16))
+            scores = tl.dot(k_high, q_high.to(tl.float16), scores) * scale_log2
+            seen = here
+            if has_window:
+                index = tl.where(is_sink, at, before + at - n_sinks)
+                seen = seen & (index >= first)
+            scores = tl.where(seen[:, None], scores, float("-inf"))
+            p, m, total, low, high, zeros_low, zeros_high = _step(
+                scores, m, total, low, high, zeros_low, zeros_high
+            )
+            v_low = tl.load(sink_v_ptr + sink_at, mask=in_sink, other=0.0)
+            v_low += tl.load(newest_v_ptr + new_at, mask=in_new, other=0.0)
+            v_high = tl.load(sink_v_ptr + sink_at + half, mask=in_sink, other=0.0)
+            v_high += tl.load(newest_v_ptr + new_at + half, mask=in_new, other=0.0)
+            weights = (p * 256.0).to(tl.float16)
+            low = tl.dot(tl.trans(v_low), weights, low)
+            high = tl.dot(tl.trans(v_high), weights, high)
+    divisor = tl.where(total > 0, total, 1.0)
+    out_at = (split * n_heads + head * group + row)[None, :] * dim + channel[:, None]
+    low = (low / 256.0 + zeros_low[None, :]) / divisor[None, :]
+    high = (high / 256.0 + zeros_high[None, :]) / divisor[None, :]
+    tl.store(out_ptr + out_at, low, mask=real[None, :])
+    tl.store(out_ptr + out_at + half, high, mask=real[None, :])
+    lse = tl.where(total > 0, m * 0.6931471805599453 + tl.log(divisor), float("-inf"))
+    tl.store(lse_ptr + split * n_heads + head * group + row, lse, mask=real)
+
+
+def attend(
+    q: Tensor,
+    kv: LayerKv,
+    partials: Partials,
+    merged: Tensor,
+    *,
+    has_window: bool = False,
+    integers: Activations | None = None,
+    blocks: tuple[int, int] | None = None,
+) -> None:
+    """Write the attention of `q` (H, D) float32 over the cache into `merged` (H, D) float32.
+
+    `blocks`: warps and stages; None: as measured (`kernels.tuned`).
+    """
+    num_warps, num_stages = blocks or attend_blocks(kv.k_bits)[:2]
+    n_heads, dim = q.shape
+    n_kv = kv.table.shape[0]
+    n_parts = partials.out.shape[0]
+    assert n_heads // n_kv <= ROWS, "the query tile has 16 rows"
+    attend_kernel[(n_kv, n_parts)](
+        q,
+        kv.table,
+        kv.counts,
+        *kv.planes,
+        *kv.sinks,
+        *kv.newest,
+        kv.state,
+        partials.out,
+        partials.lse,
+        kv.table.shape[1],
+        dim**-0.5 * LOG2E,
+        n_heads,
+        group=n_heads // n_kv,
+        dim=dim,
+        k_bits=kv.k_bits,
+        v_bits=kv.v_bits,
+        n_sink_slots=kv.sinks[0].shape[1],
+        n_newest_slots=kv.newest[0].shape[1],
+        has_window=has_window,
+        page=PAGE,
+        rows=8 if n_heads // n_kv <= 8 else ROWS,
+        block=64,
+        num_warps=num_warps,
+        num_stages=num_stages,
+    )
+    merge_kernel[(n_heads,)](
+        partials.out,
+        partials.lse,
+        merged,
+        *(
+            (merged, merged, merged)
+            if integers is None
+            else (integers.codes, integers.factor, integers.sums)
+        ),
+        n_parts,
+        n_heads,
+        dim=dim,
+        has_integers=integers is not None,
+        parts=triton.next_power_of_2(n_parts),
+    )
