@@ -87,6 +87,7 @@ def attend_kernel(
     n_newest_slots: tl.constexpr,
     has_window: tl.constexpr,
     page: tl.constexpr,
+    tokens: tl.constexpr,  # of a page at a time
     rows: tl.constexpr,
     block: tl.constexpr,  # tokens at a time of the stretches in float16
 ):
@@ -110,7 +111,8 @@ def attend_kernel(
     n_sinks = tl.load(state_ptr)
     first = tl.load(state_ptr + 2)
     n_pages = tl.load(counts_ptr + head)
-    token = tl.arange(0, page)
+    token = tl.arange(0, tokens)
+    n_steps: tl.constexpr = page // tokens  # of a page
     if split < n_splits:
         per_split = (n_pages + n_splits - 1) // n_splits
         begin = split * per_split
@@ -121,9 +123,11 @@ def attend_kernel(
         v_width: tl.constexpr = half if v_bits == 4 else dim
         k_middle: tl.constexpr = 1 << (k_bits - 1)
         v_middle: tl.constexpr = 1 << (v_bits - 1)
-        for index in range(begin, end):
+        for step in range(begin * n_steps, end * n_steps):
+            index = step // n_steps
             place = tl.load(table_ptr + head * max_pages + index).to(tl.int64)
-            k_at = place * (page * k_width) + token[:, None] * k_width + channel[None, :]
+            inside = (step % n_steps) * tokens + token
+            k_at = place * (page * k_width) + inside[:, None] * k_width + channel[None, :]
             k_low = _halves(k_codes_ptr, k_at, 0, k_bits, dim)
             k_high = _halves(k_codes_ptr, k_at, 1, k_bits, dim)
             if k_bits == 16:
@@ -141,12 +145,12 @@ def attend_kernel(
                 scores += tl.sum(q_low * z_low + q_high * z_high, axis=0)[None, :]
             scores *= scale_log2
             if has_window:
-                at = n_sinks + index * page + token
+                at = n_sinks + index * page + inside
                 scores = tl.where((at >= first)[:, None], scores, float("-inf"))
             p, m, total, low, high, zeros_low, zeros_high = _step(
                 scores, m, total, low, high, zeros_low, zeros_high
             )
-            v_at = place * (page * v_width) + token[:, None] * v_width + channel[None, :]
+            v_at = place * (page * v_width) + inside[:, None] * v_width + channel[None, :]
             v_low = _halves(v_codes_ptr, v_at, 0, v_bits, dim)
             v_high = _halves(v_codes_ptr, v_at, 1, v_bits, dim)
             if v_bits == 16:
@@ -154,7 +158,7 @@ def attend_kernel(
                 low = tl.dot(tl.trans(v_low), weights, low)
                 high = tl.dot(tl.trans(v_high), weights, high)
             else:
-                s_at = place * (2 * page) + token * 2
+                s_at = place * (2 * page) + inside * 2
                 s_low = tl.load(v_scale_ptr + s_at).to(tl.float32)[:, None]
                 s_high = tl.load(v_scale_ptr + s_at + 1).to(tl.float32)[:, None]
                 z_low = tl.load(v_zero_ptr + s_at).to(tl.float32)[:, None] + v_middle * s_low
@@ -216,6 +220,7 @@ def attend(
     has_window: bool = False,
     integers: Activations | None = None,
     blocks: tuple[int, int] | None = None,
+    tokens: int = 64,
 ) -> None:
     """Write the attention of `q` (H, D) float32 over the cache into `merged` (H, D) float32.
 
@@ -247,8 +252,9 @@ def attend(
         n_newest_slots=kv.newest[0].shape[1],
         has_window=has_window,
         page=PAGE,
+        tokens=tokens,
         rows=8 if n_heads // n_kv <= 8 else ROWS,
-        block=64,
+        block=16,
         num_warps=num_warps,
         num_stages=num_stages,
     )

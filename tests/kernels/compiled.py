@@ -138,8 +138,7 @@ def variants():
             "has_window": False,
             "page": 64,
             "rows": 8,
-            "block": 64,
-            "is_native": True,
+            "block": 16,
         }
         yield f"attend {bits} bits", decode_attention.attend_kernel, constants, 4
     yield (
