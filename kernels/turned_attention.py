@@ -6,7 +6,7 @@ into the weights (times 256, clear of float16's subnormals), zeros are added as 
 
     q . k = (q * scale) . code + q . zero,     sum p v = (p * scale) . code + sum p * zero
 
-A program takes a run of pages of one head; the last one of a head takes the stretches in float16
+A program takes a run of pages of one head; the last ones of a head take the stretches in float16
 (sinks and newest). Each leaves its output and the log of its sum; `merge_kernel` joins them.
 """
 
@@ -24,6 +24,7 @@ from kernels.tuned import attend_blocks
 
 N_STATE = 3  # counts on the device: sinks, newest, first token that may be seen
 ROWS = 16  # of the query tile, at most
+DENSE_PARTS = 3  # 16 sinks and 128 newest are nine blocks of 16
 LOG2E = 1.4426950408889634
 
 
@@ -89,12 +90,13 @@ def attend_kernel(
     page: tl.constexpr,
     tokens: tl.constexpr,  # of a page at a time
     rows: tl.constexpr,
+    dense_parts: tl.constexpr,  # programs of a head that take the stretches in float16
     block: tl.constexpr,  # tokens at a time of the stretches in float16
 ):
     """Write the output (split, H, D) and LSE (split, H) of one KV head's part of the sequence."""
     head = tl.program_id(0)
     split = tl.program_id(1)
-    n_splits = tl.num_programs(1) - 1
+    n_splits = tl.num_programs(1) - dense_parts
     half: tl.constexpr = dim // 2
     row = tl.arange(0, rows)
     channel = tl.arange(0, half)
@@ -172,7 +174,9 @@ def attend_kernel(
         n_newest = tl.load(state_ptr + 1)
         before = n_sinks + n_pages * page
         wide = tl.arange(0, block)
-        for start in range(0, n_sinks + n_newest, block):
+        share: tl.constexpr = (n_sink_slots + n_newest_slots) // dense_parts
+        begin = (split - n_splits) * share
+        for start in range(begin, tl.minimum(begin + share, n_sinks + n_newest), block):
             at = start + wide
             is_sink = at < n_sinks
             here = at < n_sinks + n_newest
@@ -254,6 +258,7 @@ def attend(
         page=PAGE,
         tokens=tokens,
         rows=8 if n_heads // n_kv <= 8 else ROWS,
+        dense_parts=DENSE_PARTS if n_parts > 2 * DENSE_PARTS else 1,
         block=16,
         num_warps=num_warps,
         num_stages=num_stages,
