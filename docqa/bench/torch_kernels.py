@@ -271,12 +271,12 @@ def compile_one(task: tuple[str, Any, Any]) -> str:
                 kv = tables.layer(0)
                 turned_attention.attend(q, kv, partials, merged, blocks=blocks, tokens=tokens)
             return ""
-        matrix = pack(random_rows(form, 48, 512, 0).to(device), form)
+        matrix = pack(random_rows(form, 48, 2048, 0).to(device), form)
         out = torch.empty(48, device=device)
         if what == "unpack":
             unpack(matrix, block=blocks[0], num_warps=blocks[1])
         else:
-            integer_matvec(matrix, Activations.room(512, device), out, blocks=blocks)
+            integer_matvec(matrix, Activations.room(2048, device), out, blocks=blocks)
     except Exception as error:  # a configuration that does not compile must not end the others
         return f"{task}: {type(error).__name__} {error}"
     return ""
