@@ -316,7 +316,7 @@ def attend(
         has_window=has_window,
         page=PAGE,
         rows=ROWS,
-        block=64,
+        block=16,
         num_warps=num_warps,
         num_stages=num_stages,
     )

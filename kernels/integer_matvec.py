@@ -119,6 +119,7 @@ def integer_matvec_kernel(
     has_bias: tl.constexpr,
     has_residual: tl.constexpr,
     is_native: tl.constexpr,
+    is_even: tl.constexpr,  # N and K are multiples of the blocks
     block_n: tl.constexpr,
     block_g: tl.constexpr,
     unroll: tl.constexpr,  # steps whose loads are under way together
@@ -137,6 +138,9 @@ def integer_matvec_kernel(
         run = start + tl.arange(0, block_g)
         here = run < n_runs
         mask = (rows < n)[:, None] & here[None, :]
+        if is_even:  # nothing hangs over: loads need no condition
+            here = tl.full((block_g,), True, tl.int1)
+            mask = tl.full((block_n, block_g), True, tl.int1)
         at = row[:, :, None] * row_words + (run * 4)[None, :, None] + i[None, None, :]
         words = tl.load(low_ptr + at, mask=mask[:, :, None], other=0)
         even = words & 0x0F0F0F0F
@@ -247,6 +251,7 @@ def integer_matvec(
         matrix.k,
         **arguments,
         is_native=out.is_cuda,
+        is_even=matrix.n % block_n == 0 and matrix.k % (RUN * block_g) == 0,
         block_n=block_n,
         block_g=block_g,
         unroll=unroll,

@@ -7,9 +7,12 @@ of the pipeline, programs a multiprocessor).
 
 from __future__ import annotations
 
-MATVEC: dict[tuple[int, int, int], tuple[int, int, int, int]] = {}  # (bits, N, K); others as below
-MATVEC_BY_BITS = {4: (1, 32, 1, 1), 5: (1, 32, 1, 1), 6: (1, 32, 1, 1), 8: (2, 64, 1, 1)}
-ATTEND = {16: (2, 2, 4), 8: (4, 2, 8), 4: (4, 2, 8)}  # by the bits of K
+MATVEC: dict[tuple[int, int, int], tuple[int, int, int, int]] = {
+    (4, 6144, 4096): (2, 32, 1, 2),
+    (4, 4096, 4096): (2, 32, 1, 2),
+}  # (bits, N, K); others as below
+MATVEC_BY_BITS = {4: (1, 32, 1, 2), 5: (1, 32, 1, 2), 6: (1, 32, 1, 4), 8: (1, 32, 1, 2)}
+ATTEND = {16: (2, 2, 4), 8: (1, 1, 8), 4: (1, 1, 8)}  # by the bits of K
 
 
 def matvec_blocks(bits: int, n: int, k: int) -> tuple[int, int, int, int]:

@@ -6,7 +6,7 @@ into the weights (times 256, clear of float16's subnormals), zeros are added as 
 
     q . k = (q * scale) . code + q . zero,     sum p v = (p * scale) . code + sum p * zero
 
-A program takes a run of pages of one head; the last one of a head takes the stretches in float16
+A program takes a run of pages of one head; the last ones of a head take the stretches in float16
 (sinks and newest). Each leaves its output and the log of its sum; `merge_kernel` joins them.
 """
 
@@ -24,6 +24,7 @@ from kernels.tuned import attend_blocks
 
 N_STATE = 3  # counts on the device: sinks, newest, first token that may be seen
 ROWS = 16  # of the query tile, at most
+DENSE_PARTS = 3  # 16 sinks and 128 newest are nine blocks of 16
 LOG2E = 1.4426950408889634
 
 
@@ -87,13 +88,15 @@ def attend_kernel(
     n_newest_slots: tl.constexpr,
     has_window: tl.constexpr,
     page: tl.constexpr,
+    tokens: tl.constexpr,  # of a page at a time
     rows: tl.constexpr,
+    dense_parts: tl.constexpr,  # programs of a head that take the stretches in float16
     block: tl.constexpr,  # tokens at a time of the stretches in float16
 ):
     """Write the output (split, H, D) and LSE (split, H) of one KV head's part of the sequence."""
     head = tl.program_id(0)
     split = tl.program_id(1)
-    n_splits = tl.num_programs(1) - 1
+    n_splits = tl.num_programs(1) - dense_parts
     half: tl.constexpr = dim // 2
     row = tl.arange(0, rows)
     channel = tl.arange(0, half)
@@ -110,7 +113,8 @@ def attend_kernel(
     n_sinks = tl.load(state_ptr)
     first = tl.load(state_ptr + 2)
     n_pages = tl.load(counts_ptr + head)
-    token = tl.arange(0, page)
+    token = tl.arange(0, tokens)
+    n_steps: tl.constexpr = page // tokens  # of a page
     if split < n_splits:
         per_split = (n_pages + n_splits - 1) // n_splits
         begin = split * per_split
@@ -121,9 +125,11 @@ def attend_kernel(
         v_width: tl.constexpr = half if v_bits == 4 else dim
         k_middle: tl.constexpr = 1 << (k_bits - 1)
         v_middle: tl.constexpr = 1 << (v_bits - 1)
-        for index in range(begin, end):
+        for step in range(begin * n_steps, end * n_steps):
+            index = step // n_steps
             place = tl.load(table_ptr + head * max_pages + index).to(tl.int64)
-            k_at = place * (page * k_width) + token[:, None] * k_width + channel[None, :]
+            inside = (step % n_steps) * tokens + token
+            k_at = place * (page * k_width) + inside[:, None] * k_width + channel[None, :]
             k_low = _halves(k_codes_ptr, k_at, 0, k_bits, dim)
             k_high = _halves(k_codes_ptr, k_at, 1, k_bits, dim)
             if k_bits == 16:
@@ -141,12 +147,12 @@ def attend_kernel(
                 scores += tl.sum(q_low * z_low + q_high * z_high, axis=0)[None, :]
             scores *= scale_log2
             if has_window:
-                at = n_sinks + index * page + token
+                at = n_sinks + index * page + inside
                 scores = tl.where((at >= first)[:, None], scores, float("-inf"))
             p, m, total, low, high, zeros_low, zeros_high = _step(
                 scores, m, total, low, high, zeros_low, zeros_high
             )
-            v_at = place * (page * v_width) + token[:, None] * v_width + channel[None, :]
+            v_at = place * (page * v_width) + inside[:, None] * v_width + channel[None, :]
             v_low = _halves(v_codes_ptr, v_at, 0, v_bits, dim)
             v_high = _halves(v_codes_ptr, v_at, 1, v_bits, dim)
             if v_bits == 16:
@@ -154,7 +160,7 @@ def attend_kernel(
                 low = tl.dot(tl.trans(v_low), weights, low)
                 high = tl.dot(tl.trans(v_high), weights, high)
             else:
-                s_at = place * (2 * page) + token * 2
+                s_at = place * (2 * page) + inside * 2
                 s_low = tl.load(v_scale_ptr + s_at).to(tl.float32)[:, None]
                 s_high = tl.load(v_scale_ptr + s_at + 1).to(tl.float32)[:, None]
                 z_low = tl.load(v_zero_ptr + s_at).to(tl.float32)[:, None] + v_middle * s_low
@@ -168,7 +174,9 @@ def attend_kernel(
         n_newest = tl.load(state_ptr + 1)
         before = n_sinks + n_pages * page
         wide = tl.arange(0, block)
-        for start in range(0, n_sinks + n_newest, block):
+        share: tl.constexpr = (n_sink_slots + n_newest_slots) // dense_parts
+        begin = (split - n_splits) * share
+        for start in range(begin, tl.minimum(begin + share, n_sinks + n_newest), block):
             at = start + wide
             is_sink = at < n_sinks
             here = at < n_sinks + n_newest
@@ -216,6 +224,7 @@ def attend(
     has_window: bool = False,
     integers: Activations | None = None,
     blocks: tuple[int, int] | None = None,
+    tokens: int = 64,
 ) -> None:
     """Write the attention of `q` (H, D) float32 over the cache into `merged` (H, D) float32.
 
@@ -247,8 +256,10 @@ def attend(
         n_newest_slots=kv.newest[0].shape[1],
         has_window=has_window,
         page=PAGE,
+        tokens=tokens,
         rows=8 if n_heads // n_kv <= 8 else ROWS,
-        block=64,
+        dense_parts=DENSE_PARTS if n_parts > 2 * DENSE_PARTS else 1,
+        block=16,
         num_warps=num_warps,
         num_stages=num_stages,
     )

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from docqa.errors import ModelRefused
+from kernels import turned_attention
 from kernels.decode_attention import N_STATE, ROWS, LayerKv, Partials, attend
 from kernels.integer_matvec import integer_matvec, prepare
 from kernels.integers import RUN, Activations
@@ -206,7 +207,8 @@ class GraphStep:
             is_interleaved=shape.is_interleaved,
         )
         integers = self._room(self.mixed.numel()) if self._merges_integers(layer) else None
-        attend(self.q, kv, self.partials, self.mixed, integers=integers)
+        run = attend if kv.k_bits == 16 else turned_attention.attend
+        run(self.q, kv, self.partials, self.mixed, integers=integers)
 
     def _merges_integers(self, layer: Layer) -> bool:
         """Whether the attention's last kernel may hand its output on as integers."""
@@ -327,7 +329,7 @@ def n_splits_for(cache: KvCache, device: torch.device) -> int:
         return 2
     n_units: int = torch.cuda.get_device_properties(device).multi_processor_count
     a_unit = attend_blocks(cache.pool.form.k_bits)[2]
-    return max(1, min(255, a_unit * n_units // cache.shape.n_kv_heads - 1))
+    return max(1, min(127, a_unit * n_units // cache.shape.n_kv_heads - 1))
 
 
 def refuse_step(decoder: Decoder, cache: KvCache) -> None:

@@ -6,6 +6,7 @@ timed, and its share of what a copy moves is printed. The best go into `kernels/
 
 from __future__ import annotations
 
+import functools
 import itertools
 import multiprocessing
 from typing import TYPE_CHECKING, Any
@@ -21,7 +22,7 @@ SMALL_SHAPES = ((48, 512),)
 OTHER_KINDS = ("Q5_K", "Q6_K", "Q8_0", "Q4_1")
 MATVEC: tuple[Blocks, ...] = tuple(itertools.product((1, 2), (32, 64), (1,), (1, 2, 4)))
 OTHER_MATVEC = MATVEC
-ATTEND = tuple(itertools.product((1, 2, 4), (1, 2, 3)))  # warps, stages
+ATTEND = tuple(itertools.product((1, 2, 4), (1, 2)))  # warps, stages
 PROGRAMS = (4, 8, 12)  # of a multiprocessor
 KERNELS = ("attention", "matvec", "between", "unpack")
 UNPACK = tuple(itertools.product((16, 32, 64, 128), (4, 8)))  # runs of a program, warps
@@ -189,7 +190,12 @@ class Sweep:
                 torch.empty(parts, shape.n_heads, device=self.device),
             )
             every = itertools.product(
-                (("", decode_attention.attend), ("turned ", turned_attention.attend)), ATTEND
+                (
+                    ("", decode_attention.attend),
+                    ("turned ", turned_attention.attend),
+                    ("turned32 ", functools.partial(turned_attention.attend, tokens=32)),
+                ),
+                ATTEND,
             )
             for (variant, attend), blocks in itertools.islice(every, 1 if self.is_dry else None):
                 merged.fill_(float("nan"))
@@ -219,7 +225,12 @@ def warm_up(n_processes: int) -> int:
     A small matrix or cache compiles the same kernel as a large one.
     """
     tasks: list[tuple[str, Any, Any]] = [("integers", "Q4_K", b) for b in MATVEC]
-    tasks += [(w, bits, b) for w in ("attention", "turned") for bits in (8, 4, 16) for b in ATTEND]
+    tasks += [
+        (w, bits, b)
+        for w in ("attention", "turned", "turned32")
+        for bits in (8, 4, 16)
+        for b in ATTEND
+    ]
     tasks += [("integers", kind, b) for kind in OTHER_KINDS for b in OTHER_MATVEC]
     tasks += [("unpack", "Q4_K", b) for b in UNPACK]
     with multiprocessing.get_context("spawn").Pool(n_processes) as pool:
@@ -244,23 +255,28 @@ def compile_one(task: tuple[str, Any, Any]) -> str:
     what, form, blocks = task
     device = torch.device("cuda")
     try:
-        if what in ("attention", "turned"):
+        if what in ("attention", "turned", "turned32"):
             cache = filled_cache(256, form, device, n_layers=1)
             tables = DeviceTables(cache, 16)
             tables.refresh(cache)
             q = torch.zeros(cache.shape.n_heads, cache.shape.head_dim, device=device)
             partials = Partials(
-                torch.empty(2, *q.shape, device=device), torch.empty(2, len(q), device=device)
+                torch.empty(9, *q.shape, device=device), torch.empty(9, len(q), device=device)
             )
-            run = attend if what == "attention" else turned_attention.attend
-            run(q, tables.layer(0), partials, torch.empty_like(q), blocks=blocks)
+            merged = torch.empty_like(q)
+            if what == "attention":
+                attend(q, tables.layer(0), partials, merged, blocks=blocks)
+            else:
+                tokens = 32 if what == "turned32" else 64
+                kv = tables.layer(0)
+                turned_attention.attend(q, kv, partials, merged, blocks=blocks, tokens=tokens)
             return ""
-        matrix = pack(random_rows(form, 48, 512, 0).to(device), form)
+        matrix = pack(random_rows(form, 48, 2048, 0).to(device), form)
         out = torch.empty(48, device=device)
         if what == "unpack":
             unpack(matrix, block=blocks[0], num_warps=blocks[1])
         else:
-            integer_matvec(matrix, Activations.room(512, device), out, blocks=blocks)
+            integer_matvec(matrix, Activations.room(2048, device), out, blocks=blocks)
     except Exception as error:  # a configuration that does not compile must not end the others
         return f"{task}: {type(error).__name__} {error}"
     return ""

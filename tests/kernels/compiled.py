@@ -111,7 +111,7 @@ def variants():
             yield f"matvec {name} {end}", matvec.matvec_kernel, constants, 1
         form = {n: constants[n] for n in unpack.FORMAT}
         yield f"unpack {name}", unpack.unpack_kernel, {**form, "block": 64}, 4
-        ends = {"has_bias": False, "has_residual": True, "is_native": True}
+        ends = {"has_bias": False, "has_residual": True, "is_native": True, "is_even": True}
         blocks = {
             "block_n": 1,
             "block_g": 32,
@@ -138,8 +138,7 @@ def variants():
             "has_window": False,
             "page": 64,
             "rows": 8,
-            "block": 64,
-            "is_native": True,
+            "block": 16,
         }
         yield f"attend {bits} bits", decode_attention.attend_kernel, constants, 4
     yield (

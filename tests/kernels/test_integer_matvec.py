@@ -34,7 +34,9 @@ def product(raw, kind, x, block_n, block_g, **more):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize(("n", "k", "block_n", "block_g"), [(7, 256, 4, 4), (4, 768, 2, 16)])
+@pytest.mark.parametrize(
+    ("n", "k", "block_n", "block_g"), [(7, 256, 4, 4), (4, 768, 2, 16), (8, 512, 4, 8)]
+)
 def test_the_kernel_is_the_plain_product(kind, n, k, block_n, block_g):
     raw = tame(kind, n, k, seed=n)
     x = torch.randn(k)

@@ -1,0 +1,67 @@
+"""Triton: a vector in 16-bit integers, as the products of `kernels.integer_matvec` read it."""
+
+# ruff: noqa: ANN001, ANN201 (what a kernel takes are pointers and tensors of Triton)
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+RUN = 32  # values with one factor
+
+
+@dataclass(frozen=True, slots=True)
+class Activations:
+    """Room for a vector (K,) in integers; written by `prepare`."""
+
+    # (high or low bytes, even or odd nibbles, K / 32, 4) int32: byte b of word i is of the value
+    # 4 (2 b + odd) + i of the run, as `kernels.packed` lays out the codes.
+    codes: Tensor
+    factor: Tensor  # (K / 32,) float32
+    sums: Tensor  # (2, K / 32) float32: of the first and the last 16 values
+
+    @staticmethod
+    def room(k: int, device: torch.device | str) -> Activations:
+        """Return room for `k` values, a multiple of 32."""
+        n_runs = k // RUN
+        return Activations(
+            torch.zeros((2, 2, n_runs, 4), dtype=torch.int32, device=device),
+            torch.zeros(n_runs, device=device),
+            torch.zeros((2, n_runs), device=device),
+        )
+
+
+@triton.jit
+def places(run):
+    """Return the indices (R, 8, 4) of the values of runs (R,): odd and word by byte."""
+    c = tl.arange(0, 8)
+    byte = tl.arange(0, 4)
+    place = 4 * (2 * byte[None, :] + c[:, None] // 4) + c[:, None] % 4
+    return (run * 32)[:, None, None] + place[None, :, :]
+
+
+@triton.jit
+def store_integers(x, run, n_runs, codes_ptr, factor_ptr, sums_ptr):
+    """Store values (R, 8, 4), laid out by `places`, of runs (R,) as integers."""
+    c = tl.arange(0, 8)
+    byte = tl.arange(0, 4)
+    largest = tl.max(tl.max(tl.abs(x), axis=2), axis=1)
+    factor = largest / 32767.0
+    inverse = 32767.0 / tl.where(largest > 0, largest, 1.0)
+    q = tl.floor(x * inverse[:, None, None] + 0.5).to(tl.int32)
+    shift = (8 * byte)[None, None, :]
+    high = tl.sum(((q >> 8) & 255) << shift, axis=2)
+    low = tl.sum((q & 255) << shift, axis=2)
+    to = (c // 4)[None, :] * (n_runs * 4) + (run * 4)[:, None] + (c % 4)[None, :]
+    real = (run < n_runs)[:, None]
+    tl.store(codes_ptr + to, high, mask=real)
+    tl.store(codes_ptr + n_runs * 8 + to, low, mask=real)
+    tl.store(factor_ptr + run, factor, mask=run < n_runs)
+    is_first = (byte < 2)[None, None, :]
+    first = tl.sum(tl.sum(tl.where(is_first, q, 0), axis=2), axis=1)
+    last = tl.sum(tl.sum(tl.where(is_first, 0, q), axis=2), axis=1)
+    tl.store(sums_ptr + run, first.to(tl.float32) * factor, mask=run < n_runs)
+    tl.store(sums_ptr + n_runs + run, last.to(tl.float32) * factor, mask=run < n_runs)
