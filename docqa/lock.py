@@ -101,6 +101,19 @@ class WriteLock:
             threading.Event().wait(POLL_S)
 
 
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold the lock of a file, made where it is missing, however long it takes to get it."""
+    flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
+    descriptor = os.open(path, flags, 0o600)
+    try:
+        while not _try_lock(descriptor):
+            threading.Event().wait(POLL_S)
+        yield
+    finally:
+        os.close(descriptor)
+
+
 def _lives(process_id: int | None) -> bool:
     import psutil
 

@@ -5,7 +5,8 @@ imported. It sets the switches by which libraries are told not to, and installs 
 (PEP 578), which no code can take away again and which refuses every socket but these:
 
 - Unix sockets: the engine's, to its callers;
-- loopback where Python's own `socketpair` has no other way (Windows);
+- loopback where there are no Unix sockets (Windows): the engine's, to its callers, who prove that
+  they are the same user's (`models.local_socket`), and that of Python's own `socketpair`;
 - an endpoint that the user configured.
 
 What is refused raises `NetworkRefused`, which names the caller; it is an OSError too, so that a
@@ -82,7 +83,7 @@ class Guard:
 
     def _see_socket(self, family: int) -> None:
         # -1: made around a descriptor that is open already; its addresses are looked at.
-        if family in (-1, _AF_UNIX) or _in_socketpair():
+        if family in (-1, _AF_UNIX) or _is_local():
             return
         if self._hosts and _family_name(family) in ("AF_INET", "AF_INET6"):
             return
@@ -92,7 +93,7 @@ class Guard:
         if family == _AF_UNIX:
             return
         if isinstance(address, tuple) and len(address) >= 2:
-            if address[0] in _LOOPBACK and _in_socketpair():
+            if address[0] in _LOOPBACK and _is_local():
                 return
             if (address[0], address[1]) in self._addresses:
                 return
@@ -150,12 +151,13 @@ def _caller() -> str:
     return nearest
 
 
-def _in_socketpair() -> bool:
-    """Whether Python's own `socket.socketpair` is at work: a pair within this process."""
+def _is_local() -> bool:
+    """Whether Python's `socket.socketpair` or the engine's own socket is at work."""
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
-        is_pythons = frame.f_globals.get("__name__") == "socket"
-        if is_pythons and frame.f_code.co_name in ("socketpair", "_fallback_socketpair"):
+        module = frame.f_globals.get("__name__")
+        is_pair = frame.f_code.co_name in ("socketpair", "_fallback_socketpair")
+        if module == "models.local_socket" or (module == "socket" and is_pair):
             return True
         frame = frame.f_back
     return False

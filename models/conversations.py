@@ -197,7 +197,7 @@ class Conversations:
             return
 
         def state() -> npt.NDArray[np.uint8]:
-            found = self.context.state(conversation.sequence)
+            found = self.context.state(conversation.sequence, is_kept=True)
             self._bytes_per_token = found.nbytes / len(conversation.tokens)
             return found
 

@@ -1,4 +1,4 @@
-"""The shared engine's process: `models.engine_process` behind a Unix socket.
+"""The shared engine's process: `models.engine_process` behind a socket of this user's.
 
 The socket is there before anything slow is imported: the caller that started us can connect and go
 on with its own work while we load.
@@ -9,14 +9,15 @@ from __future__ import annotations
 import os
 import signal
 import socket
-import struct
 import sys
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, cast
 
+from models.local_socket import Listener
+
 if TYPE_CHECKING:
-    from models.engine_process import Connection, EngineProcess
+    from models.engine_process import EngineProcess
 
 
 def main() -> None:
@@ -24,54 +25,35 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     address, idle_s = Path(sys.argv[1]), float(sys.argv[2])
     os.umask(0o077)
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    listener.bind(str(address))
-    made = address.stat()
-    listener.listen(16)
+    listener = Listener(address)
     from models.engine_process import EngineProcess
 
     process = EngineProcess(ends_with_caller=False)
     threading.Thread(target=_accept, args=(listener, process), daemon=True).start()
     process.serve(idle_s)
-    try:
-        found = address.stat()
-        if (found.st_dev, found.st_ino) == (made.st_dev, made.st_ino):
-            address.unlink()
-    except OSError:
-        pass  # somebody else has taken it away
     listener.close()
     # Destructors of llama.cpp have nothing to save, and threads of callers may be in a read.
     os._exit(0)
 
 
-def _accept(listener: socket.socket, process: EngineProcess) -> None:
+def _accept(listener: Listener, process: EngineProcess) -> None:
     while True:
         try:
-            caller, _ = listener.accept()
+            caller = listener.accept()
         except OSError:
             return
-        if not _is_own(caller):
-            caller.close()
-            continue
+        # Each in a thread of its own: one that does not say who it is keeps nobody waiting.
+        threading.Thread(target=_listen, args=(listener, process, caller), daemon=True).start()
+
+
+def _listen(listener: Listener, process: EngineProcess, caller: socket.socket) -> None:
+    if listener.admits(caller):
         from models import wire
         from models.engine_process import Connection
 
         reader = cast(BinaryIO, caller.makefile("rb"))
         writer = cast(BinaryIO, caller.makefile("wb"))
         connection = Connection(wire.Channel(reader, writer, wire.Request))
-        threading.Thread(target=_listen, args=(process, connection, caller), daemon=True).start()
-
-
-def _listen(process: EngineProcess, connection: Connection, caller: socket.socket) -> None:
-    process.listen(connection)
-    connection.channel.close()
+        process.listen(connection)
+        connection.channel.close()
     caller.close()
-
-
-def _is_own(caller: socket.socket) -> bool:
-    """Whether the caller is a process of this user; elsewhere the mode of the socket decides."""
-    if not hasattr(socket, "SO_PEERCRED"):
-        return True
-    raw = caller.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
-    _, uid, _ = struct.unpack("3i", raw)
-    return bool(uid == os.getuid())

@@ -1,9 +1,9 @@
-"""One warm engine per user and model, shared by several callers over a Unix socket.
+"""One warm engine per user and model, shared by several callers over `models.local_socket`.
 
 The first caller starts it, later ones find it by its socket (mode 0600, in a folder of mode 0700
 that belongs to the user), and it ends by itself after `keep_alive_s` without a question. Where a
-socket cannot be had (Windows, a path that is too long, a folder of somebody else's) or the engine
-serves others with other settings, `start` returns None and the caller runs one of its own.
+socket cannot be had (a path that is too long, a folder of somebody else's) or the engine serves
+others with other settings, `start` returns None and the caller runs one of its own.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ import stat
 import struct
 import subprocess
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, cast
 
 from docqa import paths
-from models import wire
+from docqa.lock import locked
+from models import local_socket, wire
 from models.file_hash import identity
 from models.processes import LOG_TAIL_BYTES, command, last_lines
 from models.settings import LoadSettings, settings_digest
 
-MAX_SOCKET_PATH = 100  # bytes; the system's limit is 108, 104 on macOS
 START_S = 20.0  # for the process to listen, not to load
 REPLY_S = 5.0
+NO_LINK = getattr(os, "O_NOFOLLOW", 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,13 +89,13 @@ class SharedProcess:
 def start(settings: LoadSettings, keep_alive_s: float) -> SharedProcess | None:
     """Return a connection to the engine for these settings, started where there is none."""
     folder = _own_folder(paths.runtime_dir())
-    if folder is None or not hasattr(socket, "AF_UNIX"):
+    if folder is None:
         return None
     name = folder / f"engine-{_key(settings)}"
-    address = name.with_suffix(".sock")
-    if len(os.fsencode(address)) > MAX_SOCKET_PATH:
+    address = name.with_suffix(local_socket.SUFFIX)
+    if not local_socket.fits(address):
         return None
-    with _locked(name.with_suffix(".lock")):
+    with locked(name.with_suffix(".lock")):
         connection = _connect(address)
         if connection is not None and not _suits(connection, settings):
             status = _ask_status(connection)
@@ -160,8 +160,10 @@ def _own_folder(folder: Path) -> Path | None:
         found = folder.lstat()
     except OSError:
         return None
-    if not stat.S_ISDIR(found.st_mode) or not hasattr(os, "getuid"):
+    if not stat.S_ISDIR(found.st_mode):
         return None
+    if not hasattr(os, "getuid"):  # Windows: a folder in the user's profile is the user's
+        return folder
     if found.st_uid != os.getuid():
         return None
     if found.st_mode & 0o077:
@@ -178,41 +180,22 @@ def _key(settings: LoadSettings) -> str:
 
 def _sockets() -> list[Path]:
     folder = paths.runtime_dir()
-    return sorted(folder.glob("engine-*.sock")) if folder.is_dir() else []
-
-
-@contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Hold the lock of one engine's start, so that two callers do not start two."""
-    import fcntl
-
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
+    pattern = f"engine-*{local_socket.SUFFIX}"
+    return sorted(folder.glob(pattern)) if folder.is_dir() else []
 
 
 # -- talking to it --------------------------------------------------------------------------------
 
 
 def _connect(address: Path) -> socket.socket | None:
-    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    connection.settimeout(REPLY_S)
-    try:
-        connection.connect(str(address))
-    except OSError:
-        connection.close()
-        return None
-    return connection
+    return local_socket.connect(address, REPLY_S)
 
 
 def _launch(address: Path, keep_alive_s: float) -> socket.socket | None:
     """Start the process and connect; None where it does not come up."""
     address.unlink(missing_ok=True)  # of a process that was killed
     log = os.open(
-        address.with_suffix(".log"), os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600
+        address.with_suffix(".log"), os.O_WRONLY | os.O_CREAT | os.O_TRUNC | NO_LINK, 0o600
     )
     try:
         child = subprocess.Popen(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import random
 import signal
@@ -14,8 +15,9 @@ import msgspec
 import numpy as np
 import pytest
 
-from models import kv_file
+from models import buffers, kv_file
 from models.buffers import byte_buffer
+from models.hardware import build_has_gpu
 from models.kv_check import damaged
 from models.kv_file import (
     BLOCK_BYTES,
@@ -272,3 +274,50 @@ def test_buffers_are_writable_and_of_the_size_asked_for(n: int) -> None:
     buffer = byte_buffer(n)
     buffer[:] = 7
     assert (buffer.nbytes, int(buffer.astype(np.int64).sum())) == (n, 7 * n)
+
+
+class FakeCuda:
+    """Counts what is locked; refuses from the second time on."""
+
+    def __init__(self) -> None:
+        self.locked: dict[int, int] = {}
+        self.n_errors = 0
+
+    def cudaHostRegister(self, address, size, flags: int) -> int:
+        if self.locked or flags != 1:
+            return 2
+        self.locked[address.value] = size.value
+        return 0
+
+    def cudaHostUnregister(self, address) -> int:
+        del self.locked[address.value]
+        return 0
+
+    def cudaGetLastError(self) -> int:
+        self.n_errors += 1
+        return 2
+
+
+@pytest.mark.skipif(not hasattr(mmap, "MADV_HUGEPAGE"), reason="of Linux")
+def test_memory_that_comes_and_goes_is_locked_as_long_as_it_lives(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    cuda = FakeCuda()
+    monkeypatch.setattr(buffers, "cuda_runtime", lambda: cuda)
+    n = buffers.HUGE_BYTES + 5
+    first = buffers.byte_buffer(n, is_locked=True)
+    assert cuda.locked == {first.ctypes.data: n}
+    first[:] = 7
+    kept = first[3:]
+    del first
+    second = buffers.byte_buffer(n, is_locked=True)  # refused: it works all the same
+    second[:] = 8
+    assert (len(cuda.locked), cuda.n_errors) == (1, 1)
+    assert buffers.byte_buffer(n)[0] == 0  # one that is not to be locked is not
+    assert kept[-1] == 7
+    del kept, second
+    assert cuda.locked == {}
+
+
+def test_no_cuda_no_lock() -> None:
+    assert buffers.cuda_runtime() is None or build_has_gpu()
