@@ -23,11 +23,13 @@ MAX_DOCUMENTS = 3  # what names more is a kind of document, not one
 MIN_WORDS = 2  # that must be left to ask
 TITLE_CASE = 0.6  # share of capitals from which they mean nothing: "What Is The Probable Cause"
 MIN_TITLE_WORDS = 4
+MAX_FILE_WORDS = 4  # of a file's name that a question may run together
 
 Heads = Callable[[str, Scope], frozenset[int]]
 """Words → the documents with them, together, in one of their first HEAD_CHUNKS passages."""
 
 _CAPITAL = r"[A-Z][\w&]*(?:[-.][\w&]+)*"
+_FILE_WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+|[^\W\d_a-zA-Z]+")
 _RUN = re.compile(rf"\b{_CAPITAL}(?:[ ](?:of[ ]|and[ ]|&[ ])?{_CAPITAL})*")
 # Words with a capital that name no document: parts of one, times, and levels of a log.
 _NO_NAMES = frozenset(
@@ -146,11 +148,18 @@ def _squeezed(text: str) -> str:
 
 
 def _file_words(path: str) -> set[str]:
-    """Return the words of a file's name, letters and digits also apart: NARA2022 is NARA's."""
-    stem = Path(path).stem
-    words = re.split(r"[\W_]+", stem)
-    words += re.findall(r"[A-Za-z]+|\d+", stem)
-    return {word.lower() for word in words if len(word) > 1}
+    """Return what a file's name can be called by: its words and up to four of them joined.
+
+    Letters and digits are words apart (NARA2022), and so are capitals inside a word:
+    PfHospitalityGroupInc is PF Hospitality's.
+    """
+    parts = _FILE_WORD.findall(Path(path).stem)
+    joined = {
+        "".join(parts[i:j]).lower()
+        for i in range(len(parts))
+        for j in range(i + 1, min(i + MAX_FILE_WORDS, len(parts)) + 1)
+    }
+    return {word for word in joined if len(word) > 1}
 
 
 def _has_siblings(names: Iterable[_Name], inside: Iterable[Candidate]) -> bool:

@@ -8,7 +8,7 @@ import pytest
 
 from docqa import retrieve as r
 from docqa.config import RetrieveConfig
-from docqa.named import Named, named_documents, within
+from docqa.named import Named, _file_words, named_documents, within
 from docqa.types import Candidate, Document, Hit, Kind, Scope, State
 from tests.docqa.make import chunk
 from tests.fakes import OverlapReranker
@@ -138,3 +138,17 @@ def test_the_passage_of_the_named_document_wins_though_it_lacks_the_name():
 def test_where_the_named_document_has_no_evidence_all_are_asked():
     found = retrieve("who was seen from Elyria", OverlapReranker())
     assert [c.chunk.text for c in found.kept] == ["Seen from Elyria, OH."]
+
+
+@pytest.mark.parametrize(
+    ("path", "called"),
+    [
+        ("/d/PfHospitalityGroupInc_20150923_EX-10.1.pdf", {"pfhospitality", "hospitality", "pf"}),
+        ("/d/NARA2022.pdf", {"nara", "2022", "nara2022"}),
+        ("/d/pump_manual TWX65-v2.pdf", {"pumpmanual", "twx65", "manual"}),
+        ("/d/Prüfbericht Köln.pdf", {"prüfbericht", "köln"}),
+    ],
+)
+def test_a_file_is_called_by_the_words_of_its_name(path, called):
+    assert called <= _file_words(path)
+    assert not _file_words(path) & {"p", "group inc", "hospitalityinc", "anual"}
