@@ -1,12 +1,13 @@
 """Triton: one query against a paged, quantised cache; split over the sequence, merged in float32.
 
 The query heads of one KV head are one tile (grouped-query attention on tensor cores), so a page is
-read once for all of them. Codes are never turned into values: K's scales go into the query, V's
+read once for all of them. Tokens are the tile's rows: four heads then take half the arithmetic that
+they take as rows. Codes are never turned into values: K's scales go into the query, V's
 into the weights (times 256, clear of float16's subnormals), zeros are added as sums:
 
     q . k = (q * scale) . code + q . zero,     sum p v = (p * scale) . code + sum p * zero
 
-A program takes a run of pages of one head; the last one of a head takes the stretches in float16
+A program takes a run of pages of one head; the last ones of a head take the stretches in float16
 (sinks and newest). Each leaves its output and the log of its sum; `merge_kernel` joins them.
 """
 
@@ -24,7 +25,8 @@ from kernels.kv_pages import PAGE
 from kernels.tuned import attend_blocks
 
 N_STATE = 3  # counts on the device: sinks, newest, first token that may be seen
-ROWS = 16  # of the query tile: the least that tensor cores take
+ROWS = 16  # of the query tile, at most
+DENSE_PARTS = 3  # 16 sinks and 128 newest are nine blocks of 16
 LOG2E = 1.4426950408889634
 
 
@@ -49,13 +51,13 @@ def _halves(codes_ptr, at, half: tl.constexpr, bits: tl.constexpr, dim: tl.const
 
 @triton.jit
 def _step(scores, m, total, low, high, zeros_low, zeros_high):
-    """Bring running maximum and sums down to new scores; return the weights, too."""
-    new_m = tl.maximum(m, tl.max(scores, axis=1))
+    """Bring running maximum and sums down to new scores (tokens, rows); return the weights, too."""
+    new_m = tl.maximum(m, tl.max(scores, axis=0))
     safe = tl.where(new_m == float("-inf"), 0.0, new_m)
-    p = tl.exp2(scores - safe[:, None])
+    p = tl.exp2(scores - safe[None, :])
     alpha = tl.exp2(m - safe)
-    total = total * alpha + tl.sum(p, axis=1)
-    low, high = low * alpha[:, None], high * alpha[:, None]
+    total = total * alpha + tl.sum(p, axis=0)
+    low, high = low * alpha[None, :], high * alpha[None, :]
     return p, new_m, total, low, high, zeros_low * alpha, zeros_high * alpha
 
 
@@ -88,30 +90,33 @@ def attend_kernel(
     n_newest_slots: tl.constexpr,
     has_window: tl.constexpr,
     page: tl.constexpr,
+    tokens: tl.constexpr,  # of a page at a time
     rows: tl.constexpr,
+    dense_parts: tl.constexpr,  # programs of a head that take the stretches in float16
     block: tl.constexpr,  # tokens at a time of the stretches in float16
 ):
     """Write the output (split, H, D) and LSE (split, H) of one KV head's part of the sequence."""
     head = tl.program_id(0)
     split = tl.program_id(1)
-    n_splits = tl.num_programs(1) - 1
+    n_splits = tl.num_programs(1) - dense_parts
     half: tl.constexpr = dim // 2
     row = tl.arange(0, rows)
     channel = tl.arange(0, half)
     real = row < group
-    q_at = (head * group + row)[:, None] * dim + channel[None, :]
-    q_low = tl.load(q_ptr + q_at, mask=real[:, None], other=0.0)
-    q_high = tl.load(q_ptr + q_at + half, mask=real[:, None], other=0.0)
+    q_at = (head * group + row)[None, :] * dim + channel[:, None]
+    q_low = tl.load(q_ptr + q_at, mask=real[None, :], other=0.0)
+    q_high = tl.load(q_ptr + q_at + half, mask=real[None, :], other=0.0)
     m = tl.full((rows,), float("-inf"), tl.float32)
     total = tl.zeros((rows,), tl.float32)
-    low = tl.zeros((rows, half), tl.float32)
-    high = tl.zeros((rows, half), tl.float32)
+    low = tl.zeros((half, rows), tl.float32)
+    high = tl.zeros((half, rows), tl.float32)
     zeros_low = tl.zeros((rows,), tl.float32)
     zeros_high = tl.zeros((rows,), tl.float32)
     n_sinks = tl.load(state_ptr)
     first = tl.load(state_ptr + 2)
     n_pages = tl.load(counts_ptr + head)
-    token = tl.arange(0, page)
+    token = tl.arange(0, tokens)
+    n_steps: tl.constexpr = page // tokens  # of a page
     if split < n_splits:
         per_split = (n_pages + n_splits - 1) // n_splits
         begin = split * per_split
@@ -122,54 +127,58 @@ def attend_kernel(
         v_width: tl.constexpr = half if v_bits == 4 else dim
         k_middle: tl.constexpr = 1 << (k_bits - 1)
         v_middle: tl.constexpr = 1 << (v_bits - 1)
-        for index in range(begin, end):
+        for step in range(begin * n_steps, end * n_steps):
+            index = step // n_steps
             place = tl.load(table_ptr + head * max_pages + index).to(tl.int64)
-            k_at = place * (page * k_width) + token[:, None] * k_width + channel[None, :]
+            inside = (step % n_steps) * tokens + token
+            k_at = place * (page * k_width) + inside[:, None] * k_width + channel[None, :]
             k_low = _halves(k_codes_ptr, k_at, 0, k_bits, dim)
             k_high = _halves(k_codes_ptr, k_at, 1, k_bits, dim)
             if k_bits == 16:
-                scores = tl.dot(q_low.to(tl.float16), tl.trans(k_low))
-                scores = tl.dot(q_high.to(tl.float16), tl.trans(k_high), scores)
+                scores = tl.dot(k_low, q_low.to(tl.float16))
+                scores = tl.dot(k_high, q_high.to(tl.float16), scores)
             else:
                 s_at = place * dim + channel
-                s_low = tl.load(k_scale_ptr + s_at).to(tl.float32)[None, :]
-                s_high = tl.load(k_scale_ptr + s_at + half).to(tl.float32)[None, :]
-                z_low = tl.load(k_zero_ptr + s_at).to(tl.float32)[None, :] + k_middle * s_low
-                z_high = tl.load(k_zero_ptr + s_at + half).to(tl.float32)[None, :]
+                s_low = tl.load(k_scale_ptr + s_at).to(tl.float32)[:, None]
+                s_high = tl.load(k_scale_ptr + s_at + half).to(tl.float32)[:, None]
+                z_low = tl.load(k_zero_ptr + s_at).to(tl.float32)[:, None] + k_middle * s_low
+                z_high = tl.load(k_zero_ptr + s_at + half).to(tl.float32)[:, None]
                 z_high += k_middle * s_high
-                scores = tl.dot((q_low * s_low).to(tl.float16), tl.trans(k_low))
-                scores = tl.dot((q_high * s_high).to(tl.float16), tl.trans(k_high), scores)
-                scores += tl.sum(q_low * z_low + q_high * z_high, axis=1)[:, None]
+                scores = tl.dot(k_low, (q_low * s_low).to(tl.float16))
+                scores = tl.dot(k_high, (q_high * s_high).to(tl.float16), scores)
+                scores += tl.sum(q_low * z_low + q_high * z_high, axis=0)[None, :]
             scores *= scale_log2
             if has_window:
-                at = n_sinks + index * page + token
-                scores = tl.where((at >= first)[None, :], scores, float("-inf"))
+                at = n_sinks + index * page + inside
+                scores = tl.where((at >= first)[:, None], scores, float("-inf"))
             p, m, total, low, high, zeros_low, zeros_high = _step(
                 scores, m, total, low, high, zeros_low, zeros_high
             )
-            v_at = place * (page * v_width) + token[:, None] * v_width + channel[None, :]
+            v_at = place * (page * v_width) + inside[:, None] * v_width + channel[None, :]
             v_low = _halves(v_codes_ptr, v_at, 0, v_bits, dim)
             v_high = _halves(v_codes_ptr, v_at, 1, v_bits, dim)
             if v_bits == 16:
                 weights = (p * 256.0).to(tl.float16)
-                low = tl.dot(weights, v_low, low)
-                high = tl.dot(weights, v_high, high)
+                low = tl.dot(tl.trans(v_low), weights, low)
+                high = tl.dot(tl.trans(v_high), weights, high)
             else:
-                s_at = place * (2 * page) + token * 2
-                s_low = tl.load(v_scale_ptr + s_at).to(tl.float32)[None, :]
-                s_high = tl.load(v_scale_ptr + s_at + 1).to(tl.float32)[None, :]
-                z_low = tl.load(v_zero_ptr + s_at).to(tl.float32)[None, :] + v_middle * s_low
-                z_high = tl.load(v_zero_ptr + s_at + 1).to(tl.float32)[None, :]
+                s_at = place * (2 * page) + inside * 2
+                s_low = tl.load(v_scale_ptr + s_at).to(tl.float32)[:, None]
+                s_high = tl.load(v_scale_ptr + s_at + 1).to(tl.float32)[:, None]
+                z_low = tl.load(v_zero_ptr + s_at).to(tl.float32)[:, None] + v_middle * s_low
+                z_high = tl.load(v_zero_ptr + s_at + 1).to(tl.float32)[:, None]
                 z_high += v_middle * s_high
-                low = tl.dot((p * s_low * 256.0).to(tl.float16), v_low, low)
-                high = tl.dot((p * s_high * 256.0).to(tl.float16), v_high, high)
-                zeros_low += tl.sum(p * z_low, axis=1)
-                zeros_high += tl.sum(p * z_high, axis=1)
+                low = tl.dot(tl.trans(v_low), (p * s_low * 256.0).to(tl.float16), low)
+                high = tl.dot(tl.trans(v_high), (p * s_high * 256.0).to(tl.float16), high)
+                zeros_low += tl.sum(p * z_low, axis=0)
+                zeros_high += tl.sum(p * z_high, axis=0)
     else:
         n_newest = tl.load(state_ptr + 1)
         before = n_sinks + n_pages * page
         wide = tl.arange(0, block)
-        for start in range(0, n_sinks + n_newest, block):
+        share: tl.constexpr = (n_sink_slots + n_newest_slots) // dense_parts
+        begin = (split - n_splits) * share
+        for start in range(begin, tl.minimum(begin + share, n_sinks + n_newest), block):
             at = start + wide
             is_sink = at < n_sinks
             here = at < n_sinks + n_newest
@@ -181,13 +190,13 @@ def attend_kernel(
             k_low += tl.load(newest_k_ptr + new_at, mask=in_new, other=0.0)
             k_high = tl.load(sink_k_ptr + sink_at + half, mask=in_sink, other=0.0)
             k_high += tl.load(newest_k_ptr + new_at + half, mask=in_new, other=0.0)
-            scores = tl.dot(q_low.to(tl.float16), tl.trans(k_low))
-            scores = tl.dot(q_high.to(tl.float16), tl.trans(k_high), scores) * scale_log2
+            scores = tl.dot(k_low, q_low.to(tl.float16))
+            scores = tl.dot(k_high, q_high.to(tl.float16), scores) * scale_log2
             seen = here
             if has_window:
                 index = tl.where(is_sink, at, before + at - n_sinks)
                 seen = seen & (index >= first)
-            scores = tl.where(seen[None, :], scores, float("-inf"))
+            scores = tl.where(seen[:, None], scores, float("-inf"))
             p, m, total, low, high, zeros_low, zeros_high = _step(
                 scores, m, total, low, high, zeros_low, zeros_high
             )
@@ -196,18 +205,14 @@ def attend_kernel(
             v_high = tl.load(sink_v_ptr + sink_at + half, mask=in_sink, other=0.0)
             v_high += tl.load(newest_v_ptr + new_at + half, mask=in_new, other=0.0)
             weights = (p * 256.0).to(tl.float16)
-            low = tl.dot(weights, v_low, low)
-            high = tl.dot(weights, v_high, high)
+            low = tl.dot(tl.trans(v_low), weights, low)
+            high = tl.dot(tl.trans(v_high), weights, high)
     divisor = tl.where(total > 0, total, 1.0)
-    out_at = (split * n_heads + head * group + row)[:, None] * dim + channel[None, :]
-    tl.store(
-        out_ptr + out_at, (low / 256.0 + zeros_low[:, None]) / divisor[:, None], mask=real[:, None]
-    )
-    tl.store(
-        out_ptr + out_at + half,
-        (high / 256.0 + zeros_high[:, None]) / divisor[:, None],
-        mask=real[:, None],
-    )
+    out_at = (split * n_heads + head * group + row)[None, :] * dim + channel[:, None]
+    low = (low / 256.0 + zeros_low[None, :]) / divisor[None, :]
+    high = (high / 256.0 + zeros_high[None, :]) / divisor[None, :]
+    tl.store(out_ptr + out_at, low, mask=real[None, :])
+    tl.store(out_ptr + out_at + half, high, mask=real[None, :])
     lse = tl.where(total > 0, m * 0.6931471805599453 + tl.log(divisor), float("-inf"))
     tl.store(lse_ptr + split * n_heads + head * group + row, lse, mask=real)
 
@@ -282,14 +287,17 @@ def attend(
     *,
     has_window: bool = False,
     integers: Activations | None = None,
-    blocks: tuple[int, int] | None = None,
+    blocks: tuple[int, int, int] | None = None,
 ) -> None:
     """Write the attention of `q` (H, D) float32 over the cache into `merged` (H, D) float32.
 
     `integers`: where it also goes as integers, for the product that reads it; heads of a multiple
-    of 32. `blocks`: warps and stages; None: as measured (`kernels.tuned`).
+    of 32. `blocks`: warps, stages and tokens at a time; None: as measured (`kernels.tuned`).
     """
-    num_warps, num_stages = blocks or attend_blocks(kv.k_bits)[:2]
+    if blocks is None:
+        tuned = attend_blocks(kv.k_bits)
+        blocks = tuned.num_warps, tuned.num_stages, tuned.tokens
+    num_warps, num_stages, tokens = blocks
     n_heads, dim = q.shape
     n_kv = kv.table.shape[0]
     n_parts = partials.out.shape[0]
@@ -315,7 +323,9 @@ def attend(
         n_newest_slots=kv.newest[0].shape[1],
         has_window=has_window,
         page=PAGE,
-        rows=ROWS,
+        tokens=tokens,
+        rows=8 if n_heads // n_kv <= 8 else ROWS,
+        dense_parts=DENSE_PARTS if n_parts > 2 * DENSE_PARTS else 1,
         block=16,
         num_warps=num_warps,
         num_stages=num_stages,

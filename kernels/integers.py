@@ -1,4 +1,4 @@
-"""Triton: a vector in 16-bit integers, as the products of `kernels.integer_matvec` read it."""
+"""Triton: a vector in 16-bit integers, as the products of `kernels.matvec` read it."""
 
 # ruff: noqa: ANN001, ANN201 (what a kernel takes are pointers and tensors of Triton)
 from __future__ import annotations

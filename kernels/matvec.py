@@ -1,13 +1,13 @@
-"""Triton: a quantised matrix times one vector, dequantised on the way (decode is bound by bytes).
+"""Triton: a quantised matrix times one vector in integers: four products an instruction.
 
-One kernel for every format of `kernels.packed`. A thread loads a run of 32 weights as four words.
-Nibble j of a word is shifted to the top of a float's fraction and given the exponent of 1, so that
-no conversion is needed:
+Codes stay bytes. The vector is brought to 16-bit integers once, one factor for 32 values, and its
+high and low bytes are multiplied apart (`dp4a`), so that nothing is lost but the 16th bit:
 
-    f = 1 + code / 2^bits,   sum w x = scale (2^bits sum f x - (2^bits + offset) sum x) - min sum x
+    x = f (256 high + low),   sum w x = scale f (256 sum code high + sum code low)
+                                        - (offset scale + min) sum x
 
-Three instructions a weight: shift, and-or, multiply-add. Fused at the ends: RMSNorm of x (its norm
-is a factor that is known when the row is done), SwiGLU of x, bias, the residual.
+Three to four instructions a weight, all counted. The vector is stored in the order in which the
+kernel reads it (`kernels.integers`): neighbours in a warp read neighbours.
 """
 
 # ruff: noqa: ANN001, ANN201, ANN202 (what a kernel takes are pointers and tensors of Triton)
@@ -17,29 +17,40 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from kernels.integers import RUN, Activations, places, store_integers
 from kernels.packed import PackedMatrix
-
-EXPONENT = 0x3F800000  # of 1.0 in float32
+from kernels.tuned import matvec_blocks
 
 
 @triton.jit
-def _fields(words, high_ptr, high_at, mask, exponent, j: tl.constexpr, bits: tl.constexpr):
-    """Return 1 + code / 2^bits of weights j * 4 + i of each run: words (BN, BG, 4) → float32."""
-    low_to: tl.constexpr = 23 - bits
-    shift: tl.constexpr = low_to - 4 * j
-    if shift >= 0:  # noqa: SIM108 (a shift by less than nothing must not be compiled)
-        code = words << shift
-    else:
-        code = words >> (-shift)
-    code = (code & (15 << low_to)) | exponent
-    if bits > 4:
-        h: tl.constexpr = bits - 4
-        share: tl.constexpr = 4 // h
-        i = tl.arange(0, 4)[None, None, :]
-        high = tl.load(high_ptr + high_at, mask=mask, other=0)
-        high = (high >> ((i % share) * (8 * h) + j * h)) & ((1 << h) - 1)
-        code = code | (high << (27 - bits))
-    return code.to(tl.float32, bitcast=True)
+def prepare_kernel(
+    x_ptr,
+    norm_ptr,
+    codes_ptr,
+    factor_ptr,
+    sums_ptr,
+    k,
+    eps,
+    has_norm: tl.constexpr,
+    has_gate: tl.constexpr,
+    block_k: tl.constexpr,  # at least K, where there is a norm
+    block_r: tl.constexpr,
+):
+    """Bring `block_r` runs of f(x) to integers; every program computes the norm anew."""
+    n_runs = k // 32
+    run = tl.program_id(0) * block_r + tl.arange(0, block_r)
+    at = places(run)
+    here = (run < n_runs)[:, None, None]
+    x = tl.load(x_ptr + at, mask=here, other=0.0)
+    if has_gate:
+        up = tl.load(x_ptr + k + at, mask=here, other=0.0)
+        x = x / (1.0 + tl.exp(-x)) * up
+    if has_norm:
+        whole = tl.arange(0, block_k)
+        every = tl.load(x_ptr + whole, mask=whole < k, other=0.0)
+        x *= tl.load(norm_ptr + at, mask=here, other=0.0)
+        x *= tl.rsqrt(tl.sum(every * every, axis=0) / k + eps)
+    store_integers(x, run, n_runs, codes_ptr, factor_ptr, sums_ptr)
 
 
 @triton.jit
@@ -55,6 +66,46 @@ def _scale(
 
 
 @triton.jit
+def _dot4(a, b, c, b_signed: tl.constexpr, is_native: tl.constexpr):
+    """Return c + the four products of the bytes of a (unsigned) and of b."""
+    if is_native:
+        if b_signed:
+            return tl.inline_asm_elementwise(
+                "dp4a.u32.s32 $0, $1, $2, $3;", "=r,r,r,r", [a, b, c], tl.int32, True, 1
+            )
+        return tl.inline_asm_elementwise(
+            "dp4a.u32.u32 $0, $1, $2, $3;", "=r,r,r,r", [a, b, c], tl.int32, True, 1
+        )
+    for j in tl.static_range(4):
+        value = (b >> (8 * j)) & 255
+        if b_signed:
+            value = (value ^ 128) - 128
+        c = c + ((a >> (8 * j)) & 255) * value
+    return c
+
+
+@triton.jit
+def _above(high_ptr, row, run, n_runs, mask, is_odd: tl.constexpr, bits: tl.constexpr):
+    """Return what is above four bits of the even or odd values, in place, as bytes of words."""
+    h: tl.constexpr = bits - 4
+    i = tl.arange(0, 4)
+    at = row[:, :, None] * (n_runs * h) + (run * h)[None, :, None] + ((i * h) // 4)[None, None, :]
+    v = tl.load(high_ptr + at, mask=mask[:, :, None], other=0)
+    if h == 4:
+        return (v & -252645136) if is_odd else ((v & 0x0F0F0F0F) << 4)
+    v = v >> ((i % (4 // h)) * (8 * h))[None, None, :]
+    if h == 2:
+        v = v & 0xFFFF
+        v = (v | (v << 8)) & 0x00FF00FF
+        v = (v | (v << 4)) & 0x0F0F0F0F
+        return ((v & 0x0C0C0C0C) << 2) if is_odd else ((v & 0x03030303) << 4)
+    v = v & 0xFF
+    v = (v | (v << 12)) & 0x000F000F
+    v = (v | (v << 6)) & 0x03030303
+    return ((v & 0x02020202) << 3) if is_odd else ((v & 0x01010101) << 4)
+
+
+@triton.jit
 def matvec_kernel(
     low_ptr,
     high_ptr,
@@ -62,90 +113,84 @@ def matvec_kernel(
     sub_ptr,
     dmin_ptr,
     submin_ptr,
-    x_ptr,
-    norm_ptr,
+    codes_ptr,
+    factor_ptr,
+    sums_ptr,
     bias_ptr,
     residual_ptr,
     out_ptr,
     n,
     k,
-    eps,
-    exponent,  # 0x3F800000, in a register: and-or is one instruction with one literal only
     bits: tl.constexpr,
     offset: tl.constexpr,
     halves: tl.constexpr,  # groups of a run: 1, or 2 where a group has 16 weights
     per_super: tl.constexpr,  # groups of a factor d
     has_sub: tl.constexpr,
     has_min: tl.constexpr,
-    has_norm: tl.constexpr,
-    has_gate: tl.constexpr,
     has_bias: tl.constexpr,
     has_residual: tl.constexpr,
+    is_native: tl.constexpr,
+    is_even: tl.constexpr,  # N and K are multiples of the blocks
     block_n: tl.constexpr,
     block_g: tl.constexpr,
+    unroll: tl.constexpr,  # steps whose loads are under way together
 ):
-    """Compute out (N,) = matrix (N, K) @ f(x), `block_n` rows a program."""
+    """Compute out (N,) = matrix (N, K) @ x, `block_n` rows a program."""
     n_runs = k // 32
     row_words = tl.multiple_of(k // 8, 4)  # a run is four words: loads are of 16 bytes
     n_groups = n_runs * halves
     n_super = n_groups // per_super
-    one: tl.constexpr = 1 << bits
+    plane = n_runs * 4
     rows = tl.program_id(0) * block_n + tl.arange(0, block_n)
     row = rows.to(tl.int64)[:, None]
     i = tl.arange(0, 4)
     acc = tl.zeros((block_n, block_g), tl.float32)
-    squares = tl.zeros((block_g, 4), tl.float32)
-    for start in range(0, n_runs, block_g):
+    for start in tl.range(0, n_runs, block_g, loop_unroll_factor=unroll):
         run = start + tl.arange(0, block_g)
         here = run < n_runs
         mask = (rows < n)[:, None] & here[None, :]
+        if is_even:  # nothing hangs over: loads need no condition
+            here = tl.full((block_g,), True, tl.int1)
+            mask = tl.full((block_n, block_g), True, tl.int1)
         at = row[:, :, None] * row_words + (run * 4)[None, :, None] + i[None, None, :]
         words = tl.load(low_ptr + at, mask=mask[:, :, None], other=0)
-        h: tl.constexpr = bits - 4
-        high_at = row[:, :, None] * (n_runs * h) + (run * h)[None, :, None]
-        if h > 0:
-            share: tl.constexpr = 4 // h
-            high_at = high_at + (i // share)[None, None, :]
+        even = words & 0x0F0F0F0F
+        odd = (words >> 4) & 0x0F0F0F0F
+        if bits > 4:
+            even |= _above(high_ptr, row, run, n_runs, mask, False, bits)
+            odd |= _above(high_ptr, row, run, n_runs, mask, True, bits)
+        x_at = (run * 4)[None, :, None] + i[None, None, :]
+        x_here = here[None, :, None]
+        high_even = tl.load(codes_ptr + x_at, mask=x_here, other=0)
+        high_odd = tl.load(codes_ptr + plane + x_at, mask=x_here, other=0)
+        low_even = tl.load(codes_ptr + 2 * plane + x_at, mask=x_here, other=0)
+        low_odd = tl.load(codes_ptr + 3 * plane + x_at, mask=x_here, other=0)
+        factor = tl.load(factor_ptr + run, mask=here, other=0.0)[None, :]
         for half in tl.static_range(halves):
-            part = tl.zeros((block_n, block_g, 4), tl.float32)
-            x_sum = tl.zeros((block_g, 4), tl.float32)
-            for jj in tl.static_range(8 // halves):
-                x_at = (run * 32)[:, None] + (half * 4 + jj) * 4 + i[None, :]
-                x = tl.load(x_ptr + x_at, mask=here[:, None], other=0.0)
-                if has_gate:
-                    up = tl.load(x_ptr + k + x_at, mask=here[:, None], other=0.0)
-                    x = x / (1.0 + tl.exp(-x)) * up
-                if has_norm:
-                    squares += x * x
-                    x *= tl.load(norm_ptr + x_at, mask=here[:, None], other=0.0)
-                f = _fields(
-                    words, high_ptr, high_at, mask[:, :, None], exponent, half * 4 + jj, bits
-                )
-                part += f * x[None, :, :]
-                x_sum += x
+            if halves == 2:
+                # The first 16 weights of a run are the low two bytes of its words.
+                of_even = even & (0xFFFF if half == 0 else -65536)
+                of_odd = odd & (0xFFFF if half == 0 else -65536)
+                x_sum = tl.load(sums_ptr + half * n_runs + run, mask=here, other=0.0)[None, :]
+            else:
+                of_even, of_odd = even, odd
+                x_sum = tl.load(sums_ptr + run, mask=here, other=0.0)
+                x_sum = (x_sum + tl.load(sums_ptr + n_runs + run, mask=here, other=0.0))[None, :]
+            zero = tl.zeros((block_n, block_g, 4), tl.int32)
+            total = _dot4(of_odd, high_odd, zero, True, is_native)
+            total = _dot4(of_even, high_even, total, True, is_native) * 256
+            total = _dot4(of_odd, low_odd, total, False, is_native)
+            total = _dot4(of_even, low_even, total, False, is_native)
+            summed = tl.sum(total, axis=2).to(tl.float32)
             group = (run * halves + half)[None, :]
             scale = _scale(d_ptr, sub_ptr, row, n_super, n_groups, group, per_super, mask, has_sub)
-            summed = tl.sum(part, axis=2)
-            total = tl.sum(x_sum, axis=1)[None, :]
-            acc += scale * (one * summed - (one + offset) * total)
+            below = offset * scale
             if has_min:
-                acc -= (
-                    _scale(
-                        dmin_ptr,
-                        submin_ptr,
-                        row,
-                        n_super,
-                        n_groups,
-                        group,
-                        per_super,
-                        mask,
-                        has_sub,
-                    )
-                    * total
+                below += _scale(
+                    dmin_ptr, submin_ptr, row, n_super, n_groups, group, per_super, mask, has_sub
                 )
+            acc += scale * (summed * factor) - below * x_sum
     found = tl.sum(acc, axis=1)
-    if has_norm:
-        found *= tl.rsqrt(tl.sum(squares) / k + eps)
     if has_bias:
         found += tl.load(bias_ptr + rows, mask=rows < n, other=0.0)
     if has_residual:
@@ -153,58 +198,79 @@ def matvec_kernel(
     tl.store(out_ptr + rows, found, mask=rows < n)
 
 
-def matvec(
-    matrix: PackedMatrix,
+def prepare(
     x: Tensor,
-    out: Tensor,
+    to: Activations,
     *,
     norm: Tensor | None = None,
     eps: float = 0.0,
     is_gated: bool = False,
-    bias: Tensor | None = None,
-    residual: Tensor | None = None,
-    block_n: int = 4,
-    block_g: int = 32,
+    block_r: int = 2,
     num_warps: int = 1,
 ) -> None:
-    """Write matrix (N, K) @ f(x) + bias + residual into `out` (N,) float32.
+    """Write f(x) in integers; f is RMSNorm with `norm`, or silu(x[:K]) * x[K:], or nothing."""
+    n_runs = to.factor.shape[0]
+    prepare_kernel[(triton.cdiv(n_runs, block_r),)](
+        x,
+        x if norm is None else norm,
+        to.codes,
+        to.factor,
+        to.sums,
+        RUN * n_runs,
+        eps,
+        has_norm=norm is not None,
+        has_gate=is_gated,
+        block_k=triton.next_power_of_2(RUN * n_runs) if norm is not None else RUN,
+        block_r=block_r,
+        num_warps=num_warps,
+    )
 
-    f is RMSNorm with `norm` (K,), or, `is_gated`, silu(x[:K]) * x[K:]; else nothing. `x` float32.
+
+def matvec(
+    matrix: PackedMatrix,
+    x: Activations,
+    out: Tensor,
+    *,
+    bias: Tensor | None = None,
+    residual: Tensor | None = None,
+    blocks: tuple[int, int, int, int] | None = None,
+) -> None:
+    """Write matrix (N, K) @ x + bias + residual into `out` (N,) float32.
+
+    `blocks`: rows and runs of a program, its warps, steps at a time; None: as measured
+    (`kernels.tuned`).
     """
-    arguments = matvec_arguments(matrix, norm=norm, is_gated=is_gated, bias=bias, residual=residual)
-    grid = (triton.cdiv(matrix.n, block_n),)
+    block_n, block_g, num_warps, unroll = blocks or matvec_blocks(matrix.bits, matrix.n, matrix.k)
+    arguments = matvec_arguments(matrix, bias=bias, residual=residual)
     tensors = (matrix.high, matrix.d, matrix.sub, matrix.dmin, matrix.submin)
     high, d, sub, dmin, submin = (matrix.low if t is None else t for t in tensors)
-    matvec_kernel[grid](
+    matvec_kernel[(triton.cdiv(matrix.n, block_n),)](
         matrix.low,
         high,
         d,
         sub,
         dmin,
         submin,
-        x,
-        x if norm is None else norm,
-        x if bias is None else bias,
-        x if residual is None else residual,
+        x.codes,
+        x.factor,
+        x.sums,
+        out if bias is None else bias,
+        out if residual is None else residual,
         out,
         matrix.n,
         matrix.k,
-        eps,
-        EXPONENT,
         **arguments,
+        is_native=out.is_cuda,
+        is_even=matrix.n % block_n == 0 and matrix.k % (RUN * block_g) == 0,
         block_n=block_n,
         block_g=block_g,
+        unroll=unroll,
         num_warps=num_warps,
     )
 
 
 def matvec_arguments(
-    matrix: PackedMatrix,
-    *,
-    norm: Tensor | None,
-    is_gated: bool,
-    bias: Tensor | None,
-    residual: Tensor | None,
+    matrix: PackedMatrix, *, bias: Tensor | None = None, residual: Tensor | None = None
 ) -> dict[str, int | bool]:
     """Return the compile-time arguments for a matrix."""
     n_groups = int((matrix.d if matrix.sub is None else matrix.sub).shape[1])
@@ -215,8 +281,6 @@ def matvec_arguments(
         "per_super": n_groups // int(matrix.d.shape[1]),
         "has_sub": matrix.sub is not None,
         "has_min": matrix.dmin is not None,
-        "has_norm": norm is not None,
-        "has_gate": is_gated,
         "has_bias": bias is not None,
         "has_residual": residual is not None,
     }
@@ -225,6 +289,3 @@ def matvec_arguments(
 def bytes_moved(matrix: PackedMatrix) -> int:
     """Return the least bytes a product must move: the matrix once, x, out."""
     return matrix.n_bytes + 4 * (matrix.n + matrix.k)
-
-
-__all__ = ["bytes_moved", "matvec", "matvec_arguments", "matvec_kernel"]

@@ -67,7 +67,7 @@ def unpack(
 ) -> Tensor:
     """Return the weights (N, K)."""
     out = torch.empty((matrix.n, matrix.k), dtype=dtype, device=matrix.low.device)
-    arguments = matvec_arguments(matrix, norm=None, is_gated=False, bias=None, residual=None)
+    arguments = matvec_arguments(matrix)
     tensors = (matrix.high, matrix.d, matrix.sub, matrix.dmin, matrix.submin)
     high, d, sub, dmin, submin = (matrix.low if t is None else t for t in tensors)
     n_runs = matrix.n * matrix.k // 32

@@ -206,7 +206,9 @@ class KvCache:
         dense += 2 * self.newest[0][:, :, : self.n_newest].numel()
         return n_pages * self.pool.page_bytes + int(dense * self.sinks[0].element_size())
 
-    def layer(self, index: int) -> tuple[Tensor, Tensor, Tensor | None]:
+    def layer(
+        self, index: int, dtype: torch.dtype = torch.float32
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
         """Return K and V (H_kv, n, D) of a layer, decoded, and which are there (H_kv, n).
 
         None stands for all; heads that kept fewer pages than others are padded.
@@ -218,9 +220,10 @@ class KvCache:
         k, v = self.pool.read(padded)
         stretches = []
         for which, paged in enumerate((k, v)):
-            sinks = self.sinks[which][index][:, : self.n_sinks].float()
-            newest = self.newest[which][index][:, : self.n_newest].float()
-            stretches.append(torch.cat((sinks, paged.flatten(1, 2), newest), dim=1))
+            sinks = self.sinks[which][index][:, : self.n_sinks].to(dtype)
+            newest = self.newest[which][index][:, : self.n_newest].to(dtype)
+            pages = paged.flatten(1, 2).to(dtype)
+            stretches.append(torch.cat((sinks, pages, newest), dim=1))
         if min(counts) == most:
             return stretches[0], stretches[1], None
         n = stretches[0].shape[1]

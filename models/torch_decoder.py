@@ -35,7 +35,7 @@ class Past(Protocol):
         """The position of the next token."""
         ...
 
-    def layer(self, index: int) -> tuple[Tensor, Tensor, Tensor | None]:
+    def layer(self, index: int, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor | None]:
         """Return K and V (H_kv, n, D) and which are there (H_kv, n); None: all."""
         ...
 
@@ -155,9 +155,8 @@ class Decoder:
     ) -> Tensor:
         """Return (H, T, D): attention over the past and the chunk itself."""
         if past.n_tokens:
-            past_k, past_v, there = past.layer(index)
-            k = torch.cat((past_k.to(k.dtype), k), dim=1)
-            v = torch.cat((past_v.to(v.dtype), v), dim=1)
+            past_k, past_v, there = past.layer(index, k.dtype)
+            k, v = torch.cat((past_k, k), dim=1), torch.cat((past_v, v), dim=1)
         else:
             there = None
         if observe is not None:
@@ -201,7 +200,7 @@ def _vendor_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """Prefill on a GPU: torch's flash attention, causal to the lower right. (H, T, D) float32."""
     from torch.nn.attention.bias import causal_lower_right
 
-    dtype = torch.bfloat16
+    dtype = k.dtype if k.dtype == torch.float16 else torch.bfloat16  # as the cache keeps them
     mask = causal_lower_right(q.shape[1], k.shape[1]) if q.shape[1] > 1 else None
     group = q.shape[0] // k.shape[0]
     out = torch.nn.functional.scaled_dot_product_attention(

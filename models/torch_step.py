@@ -13,11 +13,10 @@ import torch
 from torch import Tensor
 
 from docqa.errors import ModelRefused
-from kernels import turned_attention
 from kernels.decode_attention import N_STATE, ROWS, LayerKv, Partials, attend
-from kernels.integer_matvec import integer_matvec, prepare
 from kernels.integers import RUN, Activations
 from kernels.kv_pages import PAGE
+from kernels.matvec import matvec, prepare
 from kernels.reference import rms_norm
 from kernels.step import turn_and_keep
 from kernels.tuned import attend_blocks
@@ -207,8 +206,7 @@ class GraphStep:
             is_interleaved=shape.is_interleaved,
         )
         integers = self._room(self.mixed.numel()) if self._merges_integers(layer) else None
-        run = attend if kv.k_bits == 16 else turned_attention.attend
-        run(self.q, kv, self.partials, self.mixed, integers=integers)
+        attend(self.q, kv, self.partials, self.mixed, integers=integers)
 
     def _merges_integers(self, layer: Layer) -> bool:
         """Whether the attention's last kernel may hand its output on as integers."""
@@ -242,7 +240,7 @@ class GraphStep:
             target = out[at : at + n]
             if linear.packed is not None:
                 assert integers is not None
-                integer_matvec(linear.packed, integers, target, bias=linear.bias, residual=residual)
+                matvec(linear.packed, integers, target, bias=linear.bias, residual=residual)
             else:
                 self._plain_product(linear, x, target, norm, residual, is_gated)
             at += n
@@ -328,7 +326,7 @@ def n_splits_for(cache: KvCache, device: torch.device) -> int:
     if device.type != "cuda":
         return 2
     n_units: int = torch.cuda.get_device_properties(device).multi_processor_count
-    a_unit = attend_blocks(cache.pool.form.k_bits)[2]
+    a_unit = attend_blocks(cache.pool.form.k_bits).programs
     return max(1, min(127, a_unit * n_units // cache.shape.n_kv_heads - 1))
 
 

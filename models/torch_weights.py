@@ -131,7 +131,8 @@ class Layer:
     down: Linear
     q_norm: torch.Tensor | None = None
     k_norm: torch.Tensor | None = None
-    joined: tuple[list[Linear], list[Linear]] | None = None  # Q, K, V and gate, up, for a step
+    # Q, K, V and gate, up one below the other, for a step.
+    joined: tuple[list[Linear], list[Linear]] | None = field(default=None, init=False)
 
 
 @dataclass(slots=True)

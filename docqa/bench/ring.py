@@ -195,14 +195,14 @@ class Rank:
         dtype = torch.bfloat16 if self.device.type == "cuda" else torch.float32
         q = torch.randn(shape.n_heads, n, shape.head_dim, device=self.device, dtype=dtype)
         k = torch.randn(shape.n_kv_heads, n, shape.head_dim, device=self.device, dtype=dtype)
-        times = []
+        times: list[float] = []
         for _ in range(2):
             self._synchronise()
             began = time.perf_counter()
             local_attention(q, k, k, True)
             self._synchronise()
             times.append(time.perf_counter() - began)
-        return min(times) * shape.n_layers
+        return min(times) * float(shape.n_layers)
 
     def _link(self) -> float:
         """Return the bytes a second from a rank to the next while all send."""

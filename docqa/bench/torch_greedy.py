@@ -66,12 +66,16 @@ def answer_share(arguments: argparse.Namespace) -> None:
 
     paths = {"as it is": resolve(arguments.model), "F32": arguments.folder / "f32.gguf"}
     with (arguments.folder / f"{arguments.share}.jsonl").open("w", encoding="utf-8") as file:
-        for weights, path in paths.items():
-            pair = Pair(Path(path), arguments, has_step=weights == "as it is")
-            for ids in pair.prompts()[arguments.share :: arguments.processes]:
+        pairs = {
+            weights: Pair(Path(path), arguments, has_step=weights == "as it is")
+            for weights, path in paths.items()
+        }
+        for ids in pairs["F32"].prompts()[arguments.share :: arguments.processes]:
+            for weights, pair in pairs.items():
                 for row in pair.compare(ids):
                     file.write(json.dumps({"weights": weights, **row}) + "\n")
                     file.flush()
+        for pair in pairs.values():
             pair.close()
 
 

@@ -6,7 +6,6 @@ timed, and its share of what a copy moves is printed. The best go into `kernels/
 
 from __future__ import annotations
 
-import functools
 import itertools
 import multiprocessing
 from typing import TYPE_CHECKING, Any
@@ -15,6 +14,7 @@ if TYPE_CHECKING:
     from docqa.bench.torch_gpu import Bench
 
 Blocks = tuple[int, int, int, int]
+Attend = tuple[int, int, int]  # warps, stages, tokens at a time
 
 # Q, K and V in one; output; gate and up in one; down; the vocabulary's.
 SHAPES = ((6144, 4096), (4096, 4096), (28672, 4096), (4096, 14336), (32000, 4096))
@@ -22,12 +22,12 @@ SMALL_SHAPES = ((48, 512),)
 OTHER_KINDS = ("Q5_K", "Q6_K", "Q8_0", "Q4_1")
 MATVEC: tuple[Blocks, ...] = tuple(itertools.product((1, 2), (32, 64), (1,), (1, 2, 4)))
 OTHER_MATVEC = MATVEC
-ATTEND = tuple(itertools.product((1, 2, 4), (1, 2)))  # warps, stages
+ATTEND: tuple[Attend, ...] = tuple(itertools.product((1, 2, 4), (1, 2), (32, 64)))
 PROGRAMS = (4, 8, 12)  # of a multiprocessor
 KERNELS = ("attention", "matvec", "between", "unpack")
 UNPACK = tuple(itertools.product((16, 32, 64, 128), (4, 8)))  # runs of a program, warps
 LEAST_BYTES = 200 << 20  # of the matrices in turn: more than the cache on the chip
-RIGHT = {"integers": 3e-4, "attention": 5e-3}
+RIGHT = {"matvec": 3e-4, "attention": 5e-3}
 
 
 class Sweep:
@@ -73,9 +73,8 @@ class Sweep:
         """Sweep the product."""
         import torch
 
-        from kernels.integer_matvec import integer_matvec, prepare
         from kernels.integers import Activations
-        from kernels.matvec import bytes_moved
+        from kernels.matvec import bytes_moved, matvec, prepare
 
         matrices = self._matrices(kind, n, k)
         x, out = torch.randn(k, device=self.device), torch.empty(n, device=self.device)
@@ -87,19 +86,19 @@ class Sweep:
 
             def work(chosen: Blocks = chosen) -> None:
                 for matrix in matrices:
-                    integer_matvec(matrix, room, out, blocks=chosen)
+                    matvec(matrix, room, out, blocks=chosen)
 
             label = "{}x{}/{} {}".format(*chosen)
             try:
                 out.fill_(float("nan"))
-                integer_matvec(matrices[0], room, out, blocks=chosen)
+                matvec(matrices[0], room, out, blocks=chosen)
                 wrong = float((out - truth).norm() / truth.norm())
                 took = self.bench.seconds(self.bench.recorded(work), 12) / len(matrices)
             except Exception as problem:  # too many registers, say: the others still count
                 self.bench.note(f"  matvec {kind}", blocks=label, failed=str(problem)[:99])
                 continue
             found.append((took, label, wrong))
-        self.report(f"matvec {kind} {n}x{k}", bytes_moved(matrices[0]), found, RIGHT["integers"])
+        self.report(f"matvec {kind} {n}x{k}", bytes_moved(matrices[0]), found, RIGHT["matvec"])
 
     def _matrices(self, kind: str, n: int, k: int) -> list[Any]:
         from kernels.packed import pack
@@ -119,8 +118,8 @@ class Sweep:
         """Time what runs between the products: it moves little, so its time is what counts."""
         import torch
 
-        from kernels.integer_matvec import prepare
         from kernels.integers import Activations
+        from kernels.matvec import prepare
 
         k, wide = (512, 512) if self.is_dry else (4096, 14336)
         x, gated = (torch.randn(size, device=self.device) for size in (k, 2 * wide))
@@ -130,12 +129,18 @@ class Sweep:
             for what in ("norm", "gate"):
 
                 def work(what: str = what, block_r: int = block_r, warps: int = warps) -> None:
-                    blocks = {"block_r": block_r, "num_warps": warps}
+                    is_gated = what == "gate"
+                    source, room = (gated, rooms[1]) if is_gated else (x, rooms[0])
                     for _ in range(64):
-                        if what == "norm":
-                            prepare(x, rooms[0], norm=norm, eps=1e-5, **blocks)
-                        else:
-                            prepare(gated, rooms[1], is_gated=True, **blocks)
+                        prepare(
+                            source,
+                            room,
+                            norm=None if is_gated else norm,
+                            eps=1e-5,
+                            is_gated=is_gated,
+                            block_r=block_r,
+                            num_warps=warps,
+                        )
 
                 took = self.bench.seconds(self.bench.recorded(work), 12) / 64
                 self.bench.note(f"  prepare {what}", blocks=f"{block_r}/{warps}", us=took * 1e6)
@@ -166,8 +171,8 @@ class Sweep:
         """Sweep the attention over `n` tokens."""
         import torch
 
-        from kernels import decode_attention, reference, turned_attention
-        from kernels.decode_attention import Partials
+        from kernels import reference
+        from kernels.decode_attention import Partials, attend
         from models.torch_step import DeviceTables
 
         cache = filled_cache(n, bits, self.device, n_layers=2)
@@ -189,29 +194,17 @@ class Sweep:
                 torch.empty(parts, *q.shape, device=self.device),
                 torch.empty(parts, shape.n_heads, device=self.device),
             )
-            every = itertools.product(
-                (
-                    ("", decode_attention.attend),
-                    ("turned ", turned_attention.attend),
-                    ("turned32 ", functools.partial(turned_attention.attend, tokens=32)),
-                ),
-                ATTEND,
-            )
-            for (variant, attend), blocks in itertools.islice(every, 1 if self.is_dry else None):
+            for blocks in ATTEND[: 1 if self.is_dry else None]:
                 merged.fill_(float("nan"))
                 attend(q, tables.layer(0), partials, merged, blocks=blocks)
                 wrong = float((merged - truth).norm() / truth.norm())
 
-                def work(
-                    attend: Any = attend,
-                    blocks: tuple[int, int] = blocks,
-                    partials: Partials = partials,
-                ) -> None:
+                def work(blocks: Attend = blocks, partials: Partials = partials) -> None:
                     for layer in range(shape.n_layers):
                         attend(q, tables.layer(layer), partials, merged, blocks=blocks)
 
                 took = self.bench.seconds(self.bench.recorded(work), 12) / shape.n_layers
-                found.append((took, variant + "{}w{}s/{}".format(*blocks, programs), wrong))
+                found.append((took, "{}w{}s{}t/{}".format(*blocks, programs), wrong))
         n_bytes = cache.n_bytes // shape.n_layers
         self.report(f"attention {bits} bits {n}", n_bytes, found, RIGHT["attention"])
 
@@ -224,14 +217,14 @@ def warm_up(n_processes: int) -> int:
 
     A small matrix or cache compiles the same kernel as a large one.
     """
-    tasks: list[tuple[str, Any, Any]] = [("integers", "Q4_K", b) for b in MATVEC]
+    tasks: list[tuple[str, Any, Any]] = [("matvec", "Q4_K", b) for b in MATVEC]
     tasks += [
         (w, bits, b)
         for w in ("attention", "turned", "turned32")
         for bits in (8, 4, 16)
         for b in ATTEND
     ]
-    tasks += [("integers", kind, b) for kind in OTHER_KINDS for b in OTHER_MATVEC]
+    tasks += [("matvec", kind, b) for kind in OTHER_KINDS for b in OTHER_MATVEC]
     tasks += [("unpack", "Q4_K", b) for b in UNPACK]
     with multiprocessing.get_context("spawn").Pool(n_processes) as pool:
         failed = [why for why in pool.imap_unordered(compile_one, tasks) if why]
@@ -244,10 +237,9 @@ def compile_one(task: tuple[str, Any, Any]) -> str:
     """Run one configuration on little data; return what went wrong."""
     import torch
 
-    from kernels import turned_attention
     from kernels.decode_attention import Partials, attend
-    from kernels.integer_matvec import integer_matvec
     from kernels.integers import Activations
+    from kernels.matvec import matvec
     from kernels.packed import pack
     from kernels.unpack import unpack
     from models.torch_step import DeviceTables
@@ -255,7 +247,7 @@ def compile_one(task: tuple[str, Any, Any]) -> str:
     what, form, blocks = task
     device = torch.device("cuda")
     try:
-        if what in ("attention", "turned", "turned32"):
+        if what == "attention":
             cache = filled_cache(256, form, device, n_layers=1)
             tables = DeviceTables(cache, 16)
             tables.refresh(cache)
@@ -264,19 +256,14 @@ def compile_one(task: tuple[str, Any, Any]) -> str:
                 torch.empty(9, *q.shape, device=device), torch.empty(9, len(q), device=device)
             )
             merged = torch.empty_like(q)
-            if what == "attention":
-                attend(q, tables.layer(0), partials, merged, blocks=blocks)
-            else:
-                tokens = 32 if what == "turned32" else 64
-                kv = tables.layer(0)
-                turned_attention.attend(q, kv, partials, merged, blocks=blocks, tokens=tokens)
+            attend(q, tables.layer(0), partials, merged, blocks=blocks)
             return ""
         matrix = pack(random_rows(form, 48, 2048, 0).to(device), form)
         out = torch.empty(48, device=device)
         if what == "unpack":
             unpack(matrix, block=blocks[0], num_warps=blocks[1])
         else:
-            integer_matvec(matrix, Activations.room(2048, device), out, blocks=blocks)
+            matvec(matrix, Activations.room(2048, device), out, blocks=blocks)
     except Exception as error:  # a configuration that does not compile must not end the others
         return f"{task}: {type(error).__name__} {error}"
     return ""

@@ -29,7 +29,6 @@ FORMS = {
     "int4 rotated": (4, 4, True),
 }
 TASKS = ("needle", "one of four", "completion", "what follows")
-KEEPS = (1.0, 0.5, 0.25, 0.125)
 SOLVED = 0.8
 REPEAT = "\nRepeat the text:\n"
 NAMES = ("Anton", "Berta", "Cesar", "Dora", "Emil", "Frieda", "Gustav", "Helga")
@@ -54,7 +53,9 @@ def main() -> None:
     parser.add_argument("--n", type=int, default=20, help="texts of each task")
     parser.add_argument("--only", choices=("perplexity", "eviction"))
     parser.add_argument("--tasks", nargs="*", choices=TASKS, default=list(TASKS))
+    parser.add_argument("--keeps", nargs="*", type=float, default=[0.5, 0.25, 0.125])
     parser.add_argument("--methods", nargs="*", help="of eviction; none named: all")
+    parser.add_argument("--forms", nargs="*", choices=FORMS, default=list(FORMS), help="of KV")
     parser.add_argument("--chunk", type=int, default=64, help="tokens read at a time, perplexity")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out", type=Path)
@@ -129,7 +130,8 @@ class Quality:
         """Print perplexity by quarter of the text, each KV type beside f16."""
         ids = self.ids(self.text)[: self.arguments.length]
         base: list[float] = []
-        for name, form in FORMS.items():
+        for name in self.arguments.forms:
+            form = FORMS[name]
             losses = self._losses(form, ids)
             size = len(losses) // 4
             quarters = [sum(losses[i * size : (i + 1) * size]) / size for i in range(4)]
@@ -176,14 +178,15 @@ class Quality:
                 self.note(what=kind, method="not solved with f16: left out")
                 continue
             for method in methods:
-                for keep in KEEPS[1:]:
+                for keep in self.arguments.keeps:
                     hidden, shown = (
                         self._score(tasks, method, keep, shown=s) for s in (False, True)
                     )
                     self.note(what=kind, method=method, times=1 / keep, hidden=hidden, shown=shown)
         for method in methods if "what follows" in self.arguments.tasks else ():
-            losses = [self._continuation(method, keep) for keep in KEEPS]
-            for keep, loss in zip(KEEPS[1:], losses[1:], strict=True):
+            keeps = self.arguments.keeps
+            losses = [self._continuation(method, keep) for keep in (1.0, *keeps)]
+            for keep, loss in zip(keeps, losses[1:], strict=True):
                 more = 100 * (math.exp(loss - losses[0]) - 1)
                 self.note(what="what follows", method=method, times=1 / keep, more_percent=more)
 

@@ -85,7 +85,8 @@ def run(*command):
 
 
 def variants():
-    from kernels import decode_attention, integer_matvec, matvec, step, unpack
+    from kernels import decode_attention, matvec, step, unpack
+    from kernels.tuned import attend_blocks
 
     for name, bits, offset, halves, per_super, has_sub, has_min in (
         ("q4_k", 4, 0, 1, 8, True, True),
@@ -93,32 +94,19 @@ def variants():
         ("q6_k", 6, 32, 2, 16, True, False),
         ("q8_0", 8, 128, 1, 1, False, False),
     ):
-        for end in ("norm", "gate", "plain"):
-            constants = {
-                "bits": bits,
-                "offset": offset,
-                "halves": halves,
-                "per_super": per_super,
-                "has_sub": has_sub,
-                "has_min": has_min,
-                "has_norm": end == "norm",
-                "has_gate": end == "gate",
-                "has_bias": False,
-                "has_residual": end != "norm",
-                "block_n": 4,
-                "block_g": 32,
-            }
-            yield f"matvec {name} {end}", matvec.matvec_kernel, constants, 1
-        form = {n: constants[n] for n in unpack.FORMAT}
+        form = {
+            "bits": bits,
+            "offset": offset,
+            "halves": halves,
+            "per_super": per_super,
+            "has_sub": has_sub,
+            "has_min": has_min,
+        }
         yield f"unpack {name}", unpack.unpack_kernel, {**form, "block": 64}, 4
         ends = {"has_bias": False, "has_residual": True, "is_native": True, "is_even": True}
-        blocks = {
-            "block_n": 1,
-            "block_g": 32,
-            "unroll": int(__import__("os").environ.get("UNROLL", "2")),
-        }
-        kernel = integer_matvec.integer_matvec_kernel
-        yield f"integer matvec {name}", kernel, {**form, **ends, **blocks}, 1
+        blocks = {"block_n": 1, "block_g": 32, "unroll": 2}
+        kernel = matvec.matvec_kernel
+        yield f"matvec {name}", kernel, {**form, **ends, **blocks}, 1
     for end in ("norm", "gate"):
         constants = {
             "has_norm": end == "norm",
@@ -126,7 +114,7 @@ def variants():
             "block_k": 4096,
             "block_r": 8,
         }
-        yield f"prepare {end}", integer_matvec.prepare_kernel, constants, 4
+        yield f"prepare {end}", matvec.prepare_kernel, constants, 4
     for bits in (16, 8, 4):
         constants = {
             "group": 4,
@@ -138,9 +126,13 @@ def variants():
             "has_window": False,
             "page": 64,
             "rows": 8,
+            "dense_parts": 3,
             "block": 16,
         }
-        yield f"attend {bits} bits", decode_attention.attend_kernel, constants, 4
+        blocks = attend_blocks(bits)
+        constants["tokens"] = blocks.tokens
+        kernel = decode_attention.attend_kernel
+        yield f"attend {bits} bits", kernel, constants, blocks.num_warps, blocks.num_stages
     yield (
         "merge",
         decode_attention.merge_kernel,
@@ -161,10 +153,10 @@ def variants():
 
 
 def main(*wanted):
-    for name, kernel, constants, num_warps in variants():
+    for name, kernel, constants, *blocks in variants():
         if wanted and not name.startswith(wanted):
             continue
-        print(json.dumps(compile_one(name, kernel, constants, num_warps)), flush=True)
+        print(json.dumps(compile_one(name, kernel, constants, *blocks)), flush=True)
 
 
 if __name__ == "__main__":

@@ -30,9 +30,7 @@ FAMILIES = {
 def _large_blocks(monkeypatch):
     """In the interpreter a program costs the same however many rows it has."""
     if DEVICE == "cpu":
-        monkeypatch.setattr(
-            "kernels.integer_matvec.matvec_blocks", lambda bits, n, k: (64, 32, 1, 1)
-        )
+        monkeypatch.setattr("kernels.matvec.matvec_blocks", lambda bits, n, k: (64, 32, 1, 1))
 
 
 def decoder_of(path, device=DEVICE):
