@@ -210,7 +210,7 @@ class DocqaApp(App[int]):
         elif message.what == "sync":
             self.indexing.add(self.workspace.roots())
         elif message.what == "reindex":
-            self.indexing.add(message.paths)
+            self.indexing.add(message.paths, again=True)
         elif message.what == "watch":
             for path in message.paths:
                 self.watching.toggle(path)

@@ -181,7 +181,8 @@ class LibraryScreen(Screen[None]):
             line.update(plain(f"✗ {state.error}", "$text-error"))
         else:
             bad = f", {len(state.bad)} with problems" if state.bad else ""
-            said = f"{len(state.reports)} files looked at{bad}" if state.reports else "idle"
+            n = len(state.reports)
+            said = f"{n} file{'s' if n > 1 else ''} looked at{bad}" if n else "idle"
             line.update(plain(said, "$text-muted"))
 
     def _fill_tree(self) -> None:

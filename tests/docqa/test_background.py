@@ -62,6 +62,10 @@ def test_the_events_and_the_library_are_those_of_a_sync_here(workspace, tmp_path
     assert [d.state for d in workspace.documents()] == [State.FAILED, State.INDEXED]
     found = workspace.search("torque of the bolts", 1, is_reranked=False)
     assert [c.path for c in found] == [str(path)]
+    same = [e for e in workspace.sync([path]) if isinstance(e, SyncDone)]
+    assert [r.state for r in same[0].reports] == [State.UNCHANGED]
+    anew = [e for e in workspace.sync([path], again=True) if isinstance(e, SyncDone)]
+    assert [(r.state, r.n_chunks) for r in anew[0].reports] == [(State.INDEXED, 1)]
     path.unlink()
     again = [e for e in workspace.sync([path]) if isinstance(e, SyncDone)]
     assert [r.state for r in again[0].reports] == [State.REMOVED]
