@@ -72,7 +72,8 @@ def test_the_events_and_the_library_are_those_of_a_sync_here(workspace, tmp_path
 
 
 def test_a_stop_is_heard_and_what_was_done_is_kept(workspace, tmp_path):
-    paths = [written(tmp_path, f"{n}.md", f"# Part {n}\n\nWords of it.\n") for n in range(40)]
+    # So many that none of them is a race: the child cannot be through before it is told.
+    paths = [written(tmp_path, f"{n}.md", f"# Part {n}\n\nWords of it.\n") for n in range(400)]
     stop = threading.Event()
     seen = []
     with pytest.raises(Interrupted):
@@ -87,7 +88,8 @@ def test_a_stop_is_heard_and_what_was_done_is_kept(workspace, tmp_path):
 def test_a_process_that_is_killed_is_an_error_and_the_next_sync_goes_on(
     workspace, tmp_path, children
 ):
-    paths = [written(tmp_path, f"{n}.md", f"# Part {n}\n\nWords of it.\n") for n in range(8)]
+    # Their vectors take far longer than a signal.
+    paths = [written(tmp_path, f"{n}.md", f"# Part {n}\n\nWords of it.\n") for n in range(60)]
 
     def sync_and_kill():
         for event in workspace.sync(paths):

@@ -13,7 +13,7 @@ from docqa.events import FileDone
 from docqa.types import State
 from tests.tui.conftest import LOG, MANUAL
 from tests.tui.waiting import until
-from tui.dialogs import AddScreen, path_completions
+from tui.dialogs import AddScreen, ConfirmScreen, path_completions
 from tui.documents_panel import MAX_SHOWN, DocumentsPanel
 from tui.library import MAX_ROWS, LibraryScreen, folders_of, matches
 from tui.messages import PathsDropped
@@ -22,6 +22,9 @@ from tui.question import QuestionLine, dropped_paths
 
 
 def shown_rows(app) -> list[str]:
+    """Return the names in the table; none before it is laid out."""
+    if not app.screen.query("#library-table"):
+        return []
     table = app.screen.query_one("#library-table")
     return [table.get_row_at(i)[2].plain for i in range(table.row_count)]
 
@@ -31,7 +34,7 @@ async def test_documents_with_state_size_and_filter(filled):
         await until(pilot, lambda: pilot.app.documents)
         await pilot.press("f2")
         await until(pilot, lambda: isinstance(pilot.app.screen, LibraryScreen))
-        assert shown_rows(pilot.app) == ["manual.md", "service.log"]
+        await until(pilot, lambda: shown_rows(pilot.app) == ["manual.md", "service.log"])
         row = pilot.app.screen.query_one("#library-table").get_row_at(1)
         assert [c.plain for c in row[1:5]] == [
             "✓ indexed",
@@ -41,7 +44,7 @@ async def test_documents_with_state_size_and_filter(filled):
         ]
         assert int(row[4].plain) > 0
         await pilot.press("slash", *"serv")
-        assert shown_rows(pilot.app) == ["service.log"]
+        await until(pilot, lambda: shown_rows(pilot.app) == ["service.log"])
         await pilot.press("escape")
         assert pilot.app.screen.query_one("#library-table").has_focus
 
@@ -55,9 +58,11 @@ async def test_a_broken_file_has_its_reason_and_what_to_do(stage):
         assert pilot.app.documents[0].state is State.FAILED
         await pilot.press("f2")
         await until(pilot, lambda: isinstance(pilot.app.screen, LibraryScreen))
-        await pilot.pause()
-        details = pilot.app.screen.query_one("#library-details").content.plain
-        assert "✗ failed" in details and pilot.app.documents[0].error in details
+        await until(pilot, lambda: pilot.app.screen.query("#library-details"))
+        shown = pilot.app.screen.query_one("#library-details")
+        await until(pilot, lambda: "✗ failed" in str(shown.content), "the details")
+        details = shown.content.plain
+        assert pilot.app.documents[0].error in details
         assert "→ Repair or replace the file" in details
 
 
@@ -126,9 +131,14 @@ async def test_remove_asks_first_and_leaves_the_file(filled):
         path = Path(pilot.app.documents[0].path)
         await pilot.press("f2")
         await until(pilot, lambda: isinstance(pilot.app.screen, LibraryScreen))
-        await pilot.press("d", "n")
+        await pilot.press("d")
+        await until(pilot, lambda: isinstance(pilot.app.screen, ConfirmScreen))
+        await pilot.press("n")
+        await until(pilot, lambda: isinstance(pilot.app.screen, LibraryScreen))
         assert len(filled.workspace.documents()) == 2
-        await pilot.press("d", "y")
+        await pilot.press("d")
+        await until(pilot, lambda: isinstance(pilot.app.screen, ConfirmScreen))
+        await pilot.press("y")
         await until(pilot, lambda: len(pilot.app.documents) == 1, "one document left")
         assert path.exists()
 
@@ -161,10 +171,12 @@ async def test_r_reads_the_document_under_the_cursor_again(filled):
         await pilot.press("down")
         assert await read_again(pilot, "r") == [("service.log", State.INDEXED)]
         assert all(d.state is State.INDEXED and d.n_chunks for d in filled.workspace.documents())
-        await pilot.press("up", "d", "y")
-        subtitle = lambda: str(pilot.app.main.query_one(QuestionLine).border_subtitle)  # noqa: E731
-        assert subtitle() == "only in manual.md"
-        await until(pilot, lambda: subtitle() == "", "no document is marked any more")
+        line = pilot.app.main.query_one(QuestionLine)
+        assert str(line.border_subtitle) == "only in manual.md"
+        await pilot.press("up", "d")
+        await until(pilot, lambda: isinstance(pilot.app.screen, ConfirmScreen))
+        await pilot.press("y")
+        await until(pilot, lambda: str(line.border_subtitle) == "", "no mark any more")
 
 
 async def test_capital_r_looks_at_every_path_that_was_added(filled):
