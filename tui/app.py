@@ -49,7 +49,7 @@ from tui.messages import (
 )
 from tui.model_screen import ModelChosen, ModelScreen
 from tui.page_view import Graphics
-from tui.plain import EdgeFilter
+from tui.plain import EdgeFilter, counted
 from tui.sessions import SessionKeeper
 from tui.sessions_panel import SessionAsked
 from tui.status import Status
@@ -232,7 +232,7 @@ class DocqaApp(App[int]):
     def _on_documents_removed(self, message: DocumentsRemoved) -> None:
         self.refresh_documents()
         self.conversation.documents_removed()
-        text = message.error or f"{message.n_removed} documents removed"
+        text = message.error or f"{counted(message.n_removed, 'document')} removed"
         self.notify_plain(text, is_error=message.error is not None)
 
     @on(SessionAsked)

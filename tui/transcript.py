@@ -16,7 +16,15 @@ from textual.widgets import Static
 from docqa.sanitize import sanitize
 from docqa.types import AnswerKind
 from tui.messages import PlaceChosen, TurnChosen
-from tui.plain import assembled, file_name, middle_cut, plain, plain_line, shortened
+from tui.plain import (
+    assembled,
+    counted,
+    file_name,
+    middle_cut,
+    plain,
+    plain_line,
+    shortened,
+)
 from tui.turns import Phase, Place, Turn
 
 MAX_NAME_CELLS = 40  # of a document in a citation's row
@@ -219,8 +227,8 @@ class Earlier(Static, can_focus=True):
     def count(self, n: int) -> None:
         """Say how many turns are not shown."""
         self.display = n > 0
-        noun = "turn" if n == 1 else "turns"
-        self.update(plain_line(f"▲ {n:,} earlier {noun}: scroll up, or Enter here", "$text-muted"))
+        text = f"▲ {counted(n, 'earlier turn')}: scroll up, or Enter here"
+        self.update(plain_line(text, "$text-muted"))
 
     def action_more(self) -> None:
         """Show some of them."""
