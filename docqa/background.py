@@ -36,7 +36,7 @@ from docqa.library import Library
 if TYPE_CHECKING:
     from docqa.watch import Pace
 
-NICENESS = 5  # the screen and the model go first
+NICENESS = 10  # of the child: the screen and the model go first
 POLL_S = 0.1  # how often a cancel event is looked at
 GATHER_S = 0.03  # between two looks at what came: a frame of the screen
 STOP_S = 2.0  # then it is killed: the document it was at is left out, as after any crash
@@ -54,9 +54,14 @@ class BackgroundLibrary(Library):
         password: str | None = None,
         cancel: threading.Event | None = None,
         with_vectors: bool = True,
+        again: bool = False,
     ) -> Iterator[SyncEvent]:
         """Do what `Library.sync` does, in a child; a child that dies is a LibraryError."""
-        options: dict[str, object] = {"password": password, "with_vectors": with_vectors}
+        options: dict[str, object] = {
+            "password": password,
+            "with_vectors": with_vectors,
+            "again": again,
+        }
         yield from self._elsewhere("sync", paths, options, cancel or threading.Event())
 
     def watch(

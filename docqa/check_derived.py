@@ -17,7 +17,7 @@ import numpy as np
 from docqa.errors import LibraryCorrupt
 from docqa.index import IndexMismatch
 from docqa.index.dense import FILE, VectorIndex
-from docqa.index.lexical import LexicalIndex
+from docqa.index.lexical import UNBEGUN, LexicalIndex
 from docqa.index.unwritable import ReadableFolder
 from docqa.migrations import LIVE
 from docqa.parse.log_tail import Growth, compare
@@ -104,7 +104,7 @@ def lexical_problem(store: Store) -> str | None:
                 return None
             held = np.fromiter(index.chunk_ids_containing([]), np.int64)
     except IndexMismatch as mismatch:
-        return mismatch.reason
+        return mismatch.reason if mismatch.reason != UNBEGUN else None
     with store.db.read() as connection:
         rows = connection.execute(
             f"SELECT chunk_id FROM chunks JOIN documents USING (doc_id) WHERE life = {LIVE}"

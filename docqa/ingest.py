@@ -77,6 +77,7 @@ class SyncOptions:
 
     walk: WalkOptions = EVERY_KIND
     retry_failures: bool = False  # a password was given
+    reads_again: bool = False  # files that are named, whatever is known of them
     settling: Settling | None = None
     # For a watcher: files that are as they were are not reported, vectors are not waited for.
     changes_only: bool = False
@@ -110,7 +111,7 @@ def sync(
         LibraryError: the library cannot be written; what was committed is intact.
         ModelError: the embedder cannot be used; words are searchable all the same.
     """
-    retry = Retry(PARSER_VERSION, failures=options.retry_failures)
+    retry = Retry(PARSER_VERSION, failures=options.retry_failures, named=options.reads_again)
     plan = make_plan(parts.store, paths, retry, options.walk, changes_only=options.changes_only)
     settling = options.settling
     plan.to_read[:] = [

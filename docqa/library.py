@@ -121,11 +121,13 @@ class Library:
         password: str | None = None,
         cancel: threading.Event | None = None,
         with_vectors: bool = True,
+        again: bool = False,
     ) -> Iterator[SyncEvent]:
         """Bring the library up to date with the files at and below `paths`; see docqa.ingest.
 
         Paths that exist are remembered as roots. `with_vectors=False` leaves the vectors to a later
-        sync; words are searchable. Leave the iterator, or set `cancel`, to stop.
+        sync; words are searchable. `again`: files that are named are read although they are as they
+        were. Leave the iterator, or set `cancel`, to stop.
         """
         given = [absolute(path) for path in paths]
         inside = str(self.paths.root)
@@ -133,7 +135,7 @@ class Library:
             if os.path.exists(path) and not path.startswith(inside):  # noqa: PTH110 (any bytes)
                 self.store.roots.add(path)
         walk = WalkOptions(skip=(inside,), watched=tuple(self.store.roots.watched()))
-        options = ingest.SyncOptions(walk, retry_failures=password is not None)
+        options = ingest.SyncOptions(walk, retry_failures=password is not None, reads_again=again)
         cancel = cancel or threading.Event()
         reader = WorkerReader(self._config, password, lambda: self._chunk_limits)
         with (

@@ -52,6 +52,7 @@ class Retry:
     parser: str  # read by another version of the parsers
     named_failures: bool = True  # failed before and named now
     failures: bool = False  # failed before: a password is given now
+    named: bool = False  # every one that is named: the user wants it read again
 
 
 def make_plan(
@@ -115,7 +116,7 @@ def is_same(old: FileStamp, new: FileStamp, *, is_tailed: bool = False) -> bool:
 
 def must_retry(old: Known, is_named: bool, retry: Retry) -> bool:
     """Whether a file is read again although its bytes are the same."""
-    if old.parser != retry.parser:
+    if old.parser != retry.parser or (retry.named and is_named):
         return True
     has_failed = old.document.state is State.FAILED
     return has_failed and (retry.failures or (retry.named_failures and is_named))

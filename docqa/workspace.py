@@ -131,9 +131,10 @@ class Workspace:
         *,
         password: str | None = None,
         cancel: threading.Event | None = None,
+        again: bool = False,
     ) -> Iterator[SyncEvent]:
-        """Bring the library up to date with files and folders; see `docqa.ingest`."""
-        for event in self.library.sync(paths, password=password, cancel=cancel):
+        """Bring the library up to date with files and folders; see `Library.sync`."""
+        for event in self.library.sync(paths, password=password, cancel=cancel, again=again):
             if isinstance(event, SyncDone):
                 self._purge(event.reports)
             yield event

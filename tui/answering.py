@@ -53,7 +53,7 @@ class Answering:
 
         self._turn, self._run = turn, EventRun(app, events)
         app.main.begin_turn(turn)
-        app.run_worker(self._run.run, thread=True, group="ask", exit_on_error=False)
+        self._run.start("asking")
 
     def cancel(self) -> None:
         """Tell the thread to stop, and show nothing more: the app is closing."""
@@ -96,6 +96,7 @@ class Answering:
         elif turn.phase is not Phase.DONE:
             turn.stop()
         self._app.main.refresh_turn(turn)
+        self._app.tidying.answered()
 
     def _take_events(self) -> None:
         if self._run is None or self._turn is None or not self._app.main.is_laid_out:

@@ -7,7 +7,6 @@ share. Threads post messages; only handlers touch widgets.
 from __future__ import annotations
 
 import asyncio
-import gc
 import os
 import sys
 from collections.abc import Iterable, Sequence
@@ -16,7 +15,7 @@ from pathlib import Path
 from time import thread_time
 from typing import ClassVar
 
-from textual import on
+from textual import events, on
 from textual.app import App, SystemCommand
 from textual.binding import Binding, BindingType
 from textual.screen import Screen
@@ -50,11 +49,12 @@ from tui.messages import (
 )
 from tui.model_screen import ModelChosen, ModelScreen
 from tui.page_view import Graphics
-from tui.plain import EdgeFilter
+from tui.plain import EdgeFilter, counted
 from tui.sessions import SessionKeeper
 from tui.sessions_panel import SessionAsked
 from tui.status import Status
 from tui.themes import THEMES
+from tui.tidying import Tidying
 from tui.watching import Watching
 
 HALF_BLOCKS = Graphics("half blocks")
@@ -101,6 +101,7 @@ class DocqaApp(App[int]):
         self.answering = Answering(self)
         self.indexing = Indexing(self)
         self.watching = Watching(self)
+        self.tidying = Tidying(self)
         self._listing = Listing(self)
         for theme in THEMES:
             self.register_theme(theme)
@@ -118,6 +119,7 @@ class DocqaApp(App[int]):
         if theme in self.available_themes:
             self.theme = theme
         sys.setswitchinterval(SWITCH_S)
+        self.tidying.begin()
         self.refresh_documents()
         self.conversation.show()
         self.load_model()
@@ -210,7 +212,7 @@ class DocqaApp(App[int]):
         elif message.what == "sync":
             self.indexing.add(self.workspace.roots())
         elif message.what == "reindex":
-            self.indexing.add(message.paths)
+            self.indexing.add(message.paths, again=True)
         elif message.what == "watch":
             for path in message.paths:
                 self.watching.toggle(path)
@@ -230,7 +232,7 @@ class DocqaApp(App[int]):
     def _on_documents_removed(self, message: DocumentsRemoved) -> None:
         self.refresh_documents()
         self.conversation.documents_removed()
-        text = message.error or f"{message.n_removed} documents removed"
+        text = message.error or f"{counted(message.n_removed, 'document')} removed"
         self.notify_plain(text, is_error=message.error is not None)
 
     @on(SessionAsked)
@@ -282,7 +284,7 @@ class DocqaApp(App[int]):
     def _on_model_loaded(self, message: ModelLoaded) -> None:
         self.main.show_banner("")
         self.show_status(replace(self.status, engine=message.info, kv_bytes=message.kv_bytes))
-        gc.freeze()  # what is loaded stays: a full collection would be a pause of 0.2 s
+        self.tidying.model_loaded()
 
     @on(ModelFailed)
     def _on_model_failed(self, message: ModelFailed) -> None:
@@ -312,6 +314,12 @@ class DocqaApp(App[int]):
     def _on_question_asked(self, message: QuestionAsked) -> None:
         self.answering.ask(message.question)
 
+    async def on_event(self, event: events.Event) -> None:
+        """Note that somebody types, and go on."""
+        if isinstance(event, events.InputEvent):
+            self.tidying.typed()
+        await super().on_event(event)
+
     async def action_quit(self) -> None:
         """Stop what runs and leave; what was committed is there on reopening."""
         self._cancel_all()
@@ -324,6 +332,7 @@ class DocqaApp(App[int]):
 
     async def on_unmount(self) -> None:
         """End what runs, however the app ends."""
+        self.tidying.end()
         self._cancel_all()
         await asyncio.to_thread(self.answering.wait)
         await asyncio.to_thread(self.watching.wait)

@@ -11,16 +11,17 @@ effect has been painted: a letter of the question line, or the line that a scrol
     book            a page down in the extracted text of 2,000 pages
     pages           the next page of a PDF of 2,000, to its image
 
-Printed: p50, p99 and the largest, in milliseconds; the memory of the app's process, and with its
-children (the engine's, where it is not shared, and those that read files and draw pages); the
-machine's load before. On a busy machine the figures are of that machine's queue: compare the rows.
+Printed: p50, p99 and the largest, in milliseconds; the longest stretch that the UI's thread
+computed without a look at the keys, in milliseconds of processor time, and how many took over 20;
+the memory of the app's process, and with its children (the engine's, where it is not shared, and
+those that read files and draw pages); the machine's load before. On a busy machine the times to
+paint are of that machine's queue: compare the rows, and the stretches.
 """
 
 from __future__ import annotations
 
 import argparse
 import fcntl
-import gc
 import os
 import pty
 import select
@@ -34,13 +35,16 @@ from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from tui.bench_stretches import Stretches, read_stretches
+
 ROWS, COLUMNS = 40, 160
 GAP_S = 0.12  # between keys: a fast typist
 LETTERS = [chr(code) for code in range(0x16A0, 0x16EB)]  # runes: nothing else paints them
 N_LOG_LINES, N_BOOK_PAGES = 200_000, 2_000
 TYPING = ("typing", "indexing", "asking", "loaded")
 PHASES = (*TYPING, "log", "book", "pages")
-READY = "ready"
+READY, STRETCHES = "ready", "stretches"
+COUNT_S = 1.0  # so often the app writes down its stretches
 START_S = 180
 QUESTIONS = (
     "Which torque do the casing cover bolts need?",
@@ -97,8 +101,10 @@ class Terminal:
 
 def measure(
     phase: str, n_keys: int, n_pages: int, folder: Path
-) -> tuple[list[float], tuple[int, int]]:
-    """Return the seconds of each key, and the resident bytes at the end: the app's, with children.
+) -> tuple[list[float], tuple[float, int], tuple[int, int]]:
+    """Return the seconds of each key, the stretches, and the resident bytes at the end.
+
+    Stretches: the longest in seconds, the number of long ones. Bytes: the app's, and with children.
 
     Raises:
         TimeoutError: the app did not start, or did not paint.
@@ -125,7 +131,9 @@ def measure(
             terminal.drain(GAP_S)
         app = psutil.Process(terminal.process.pid)
         own = app.memory_info().rss
-        return found, (own, own + sum(c.memory_info().rss for c in app.children(recursive=True)))
+        together = own + sum(c.memory_info().rss for c in app.children(recursive=True))
+        terminal.drain(2 * COUNT_S)
+        return found, read_stretches(folder / f"{STRETCHES}-{phase}"), (own, together)
     finally:
         terminal.close()
 
@@ -156,6 +164,8 @@ def _child(phase: str, folder: Path, n_pages: int) -> None:
     from tui.messages import PlaceChosen
     from tui.welcome import sample_paths
 
+    stretches = Stretches()
+
     class BenchApp(DocqaApp):
         def on_ready(self) -> None:
             self.set_timer(1, self._start)
@@ -176,7 +186,8 @@ def _child(phase: str, folder: Path, n_pages: int) -> None:
                 lines.show(source, range(0))
                 lines.focus()
             (folder / f"{READY}-{phase}").touch()
-            gc.freeze()
+            stretches.forget()
+            self.set_interval(COUNT_S, lambda: stretches.write(folder / f"{STRETCHES}-{phase}"))
 
         def _show_page(self) -> None:
             self.main.query_one(TabbedContent).active = "tab-page"
@@ -191,6 +202,7 @@ def _child(phase: str, folder: Path, n_pages: int) -> None:
         if phase in ("asking", "loaded"):
             for _ in workspace.sync(sample_paths()):
                 pass
+        stretches.begin()
         BenchApp(workspace).run()
 
 
@@ -237,16 +249,19 @@ def main() -> None:
     if arguments.child:
         _child(arguments.child, arguments.folder, arguments.pages)
         return
-    names = f"{'p50 ms':>8} {'p99 ms':>8} {'max ms':>8} {'MB':>6} {'all MB':>6} {'load':>5}"
+    names = f"{'p50 ms':>8} {'p99 ms':>8} {'max ms':>8} {'UI ms':>6} {'>20':>4}"
+    names += f" {'MB':>6} {'all MB':>6} {'load':>5}"
     sys.stdout.write(f"{'phase':<10} {names}\n")
     with TemporaryDirectory(prefix="docqa-bench-") as folder:
         _book(Path(folder), arguments.pages)
         _book(Path(folder), N_BOOK_PAGES)
         for phase in arguments.phase or PHASES:
             load = os.getloadavg()[0]
-            taken, (own, together) = measure(phase, arguments.keys, arguments.pages, Path(folder))
+            measured = measure(phase, arguments.keys, arguments.pages, Path(folder))
+            taken, (longest_s, n_long), (own, together) = measured
             p50, p99 = statistics.median(taken), statistics.quantiles(taken, n=100)[-1]
             row = f"{p50 * 1e3:>8.1f} {p99 * 1e3:>8.1f} {max(taken) * 1e3:>8.1f}"
+            row += f" {longest_s * 1e3:>6.1f} {n_long:>4}"
             memory = f"{own / 1e6:>6.0f} {together / 1e6:>6.0f}"
             sys.stdout.write(f"{phase:<10} {row} {memory} {load:>5.1f}\n")
             sys.stdout.flush()

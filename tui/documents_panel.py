@@ -48,12 +48,19 @@ class DocumentsPanel(OptionList):
         self.border_title = Content("Documents")
 
     def show(self, documents: Sequence[Document]) -> None:
-        """Show these documents; marks on those that are gone are dropped."""
+        """Show these documents; marks on those that are gone are dropped.
+
+        A document that was read again has another id: it is known by its path.
+        """
         if list(documents) == self.documents and self.option_count:
             return
+        before = {d.path for d in self.documents if d.doc_id in self.marked}
         self.documents = list(documents)
-        self.marked &= {d.doc_id for d in documents}
+        self.marked.clear()
+        self.marked.update(d.doc_id for d in documents if d.path in before)
         self._fill()
+        if len(self.marked) < len(before):
+            self.post_message(ScopeChanged(frozenset(self.marked)))
 
     def _fill(self) -> None:
         at = self.highlighted

@@ -8,8 +8,6 @@ frame later, so a fast model costs one repaint a frame and not one a token.
 from __future__ import annotations
 
 import contextlib
-import os
-import sys
 import threading
 import traceback
 from collections import deque
@@ -61,20 +59,14 @@ class EventRun(Generic[E]):
         self.detail: str | None = None
         self.is_model_error = False
 
-    def start(self, name: str, niceness: int = 0) -> threading.Thread:
-        """Run in a thread of its own; `niceness` above 0 lets the screen go first (Linux).
+    def start(self, name: str) -> threading.Thread:
+        """Run in a thread of its own.
 
-        Threads and processes that it starts inherit the niceness: those of the embedder and the
-        parse worker.
+        It is no nicer than the thread that paints: a nicer one that has the interpreter's lock
+        waits for a core while others compute, and the screen waits with it. What is to give way
+        runs in a process of its own (docqa/background.py).
         """
-
-        def run() -> None:
-            if niceness and sys.platform == "linux":
-                with contextlib.suppress(OSError):
-                    os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), niceness)
-            self.run()
-
-        thread = threading.Thread(target=run, name=name)
+        thread = threading.Thread(target=self.run, name=name)
         thread.start()
         return thread
 

@@ -48,7 +48,7 @@ KEYS: dict[str, tuple[tuple[str, str], ...]] = {
     "Documents and sessions": (
         ("Space", "mark: questions are limited to marked documents"),
         ("u", "unmark all"),
-        ("p", "pin: the whole document stands in every prompt of the session, read once"),
+        ("p", "pin: the whole document is in every prompt, and read once"),
         ("Enter", "open the document, resume the session"),
         ("n  e  d  x", "sessions: new (Ctrl+N anywhere), rename, delete, export"),
     ),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING
@@ -19,7 +19,14 @@ if TYPE_CHECKING:
     from tui.app import DocqaApp
 
 VECTORS_S = 2.0
-NICENESS = 5  # of a thread that reads files here, not elsewhere (docqa/background.py)
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A file or folder to be looked at; `again`: read although it is as it was."""
+
+    path: Path
+    again: bool
 
 
 class Indexing:
@@ -29,30 +36,32 @@ class Indexing:
         self._app = app
         self._run: EventRun[SyncEvent] | None = None
         self._thread: threading.Thread | None = None
-        self._waiting: list[Path] = []
+        self._waiting: list[Wanted] = []
         self._told_s = 0.0  # when the list was last read for its vectors' sake
         self.state = SyncState()
 
-    def add(self, paths: Sequence[Path]) -> None:
+    def add(self, paths: Sequence[Path], *, again: bool = False) -> None:
         """Index files and folders; behind what is being indexed where something is."""
-        self._waiting += [p for p in paths if p not in self._waiting]
+        wanted = [Wanted(path, again) for path in paths]
+        self._waiting += [w for w in wanted if w not in self._waiting]
         if self._run is None:
             self._start()
         else:
             self._show()
 
     def _start(self) -> None:
-        paths, self._waiting = self._waiting, []
-        if not paths:
+        if not self._waiting:
             return
-        workspace = self._app.workspace
+        workspace, again = self._app.workspace, self._waiting[0].again
+        paths = [w.path for w in self._waiting if w.again is again]
+        self._waiting = [w for w in self._waiting if w.again is not again]
 
         def events(cancel: threading.Event) -> Iterator[SyncEvent]:
-            return workspace.sync(paths, cancel=cancel)
+            return workspace.sync(paths, cancel=cancel, again=again)
 
         self.state = SyncState(is_running=True)
         self._run = EventRun(self._app, events)
-        self._thread = self._run.start("indexing", NICENESS)
+        self._thread = self._run.start("indexing")
         self._show()
 
     def cancel(self) -> None:

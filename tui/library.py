@@ -20,7 +20,7 @@ from textual.widgets import DataTable, Footer, Input, Static, Tree
 from docqa.types import Document, State
 from tui.documents_panel import PIN, SIGNS
 from tui.messages import DocumentChosen, PinAsked, ScopeChanged
-from tui.plain import assembled, cell, file_name, plain
+from tui.plain import assembled, cell, counted, file_name, middle_cut, plain
 from tui.sync_state import SyncState
 
 MAX_ROWS = 1000  # beyond, the filter and the tree find
@@ -85,8 +85,9 @@ def details(document: Document) -> Content:
     parts: list[str | tuple[str, str]] = [
         (f"{sign} {document.state.value}  ", style),
         (document.path, "bold"),
-        (f"\n{document.title}", "$text-muted"),
     ]
+    if document.title != document.path:
+        parts.append((f"\n{document.title}", "$text-muted"))
     if document.error:
         parts.append((f"\n✗ {document.error}", "$text-error"))
     for warning in document.warnings[:5]:
@@ -181,7 +182,8 @@ class LibraryScreen(Screen[None]):
             line.update(plain(f"✗ {state.error}", "$text-error"))
         else:
             bad = f", {len(state.bad)} with problems" if state.bad else ""
-            said = f"{len(state.reports)} files looked at{bad}" if state.reports else "idle"
+            n = len(state.reports)
+            said = f"{counted(n, 'file')} looked at{bad}" if n else "idle"
             line.update(plain(said, "$text-muted"))
 
     def _fill_tree(self) -> None:
@@ -238,15 +240,15 @@ class LibraryScreen(Screen[None]):
 
     def _row(self, document: Document) -> list[Text]:
         sign, _ = SIGNS[document.state]
-        size = f"{document.n_pages:,} pages" if document.n_pages else ""
-        size = size or f"{document.n_lines or 0:,} lines"
+        size = counted(document.n_pages, "page") if document.n_pages else ""
+        size = size or (counted(document.n_lines, "line") if document.n_lines else "")
         pending = f"{document.n_pending:,} to do" if document.n_pending else "done"
         problem = document.error or "; ".join(document.warnings)
         style = "" if document.state in (State.INDEXED, State.UNCHANGED) else "bold"
         return [
             cell(self._signs(document)),
             cell(f"{sign} {document.state.value}", style),
-            cell(file_name(document.path)),
+            cell(middle_cut(file_name(document.path), _COLUMNS["name"])),
             cell(size),
             cell(f"{document.n_chunks:,}"),
             cell(pending),

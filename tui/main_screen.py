@@ -25,7 +25,7 @@ from tui.messages import (
     TurnChosen,
 )
 from tui.page_view import Graphics
-from tui.plain import assembled, file_name, plain
+from tui.plain import assembled, counted, file_name, plain
 from tui.question import QuestionLine
 from tui.sessions import SessionRow
 from tui.sessions_panel import SessionsPanel
@@ -98,7 +98,7 @@ class MainScreen(Screen[None]):
         self.query_one("#top", Static).update(
             assembled(
                 (" docqa ", "bold $background on $primary"),
-                f"  {len(documents)} documents, {n_chunks:,} passages",
+                f"  {counted(len(documents), 'document')}, {counted(n_chunks, 'passage')}",
                 (f"  {self._workspace.config.library.dir}", "$text-muted"),
             )
         )

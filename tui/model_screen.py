@@ -21,7 +21,7 @@ from docqa.wiring import PlanRow, available_models, plan_rows
 from tui.dialogs import PathInput, PathSuggester
 from tui.plain import assembled, cell, file_name, plain
 
-KV_TYPES = ("f16", "q8_0", "q4_0")
+KV_TYPES = ("f16", "q8_0", "q4_0", "bf16")
 ROPES = ("auto", "none", "linear", "ntk", "yarn")
 _COLUMNS = ("context", "KV", "memory", "of it KV", "fits", "read it all ≈", "tokens/s ≈")
 

@@ -76,6 +76,11 @@ def middle_cut(name: str, n_cells: int) -> str:
     return f"{start}…{end}"
 
 
+def counted(n: int, noun: str) -> str:
+    """Return `1 file`, `2,000 files`."""
+    return f"{n:,} {noun}{'' if n == 1 else 's'}"
+
+
 def file_name(path: str) -> str:
     """Return the last part of a path, sanitised."""
     return sanitize_line(PurePath(path).name or path)

@@ -117,8 +117,9 @@ class StatusLine(Static):
 
     def show(self, status: Status) -> None:
         """Draw another status."""
-        self.status = status
-        self.refresh()
+        if status != self.status:
+            self.status = status
+            self.refresh()
 
     def render(self) -> Content:
         """Draw the line at the width that there is."""

@@ -72,9 +72,10 @@ class SyncState:
     def _now(self) -> str:
         if self.n_done >= self.n_files and self.n_to_embed:
             return f"vectors {self.n_embedded:,}/{self.n_to_embed:,}"
-        where = f"p. {self.n_pages:,}" if self.n_pages else f"{self.n_lines:,} lines"
+        where = f" {self.n_lines:,} lines" if self.n_lines else ""
+        where = f" p. {self.n_pages:,}" if self.n_pages else where
         short = middle_cut(file_name(self.current), MAX_NAME_CELLS)
-        name = f" {short} {where}" if self.current else ""
+        name = f" {short}{where}" if self.current else ""
         return f"indexing {self.n_done}/{self.n_files}{name}"
 
     def share(self) -> float:

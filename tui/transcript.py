@@ -16,12 +16,19 @@ from textual.widgets import Static
 from docqa.sanitize import sanitize
 from docqa.types import AnswerKind
 from tui.messages import PlaceChosen, TurnChosen
-from tui.plain import assembled, file_name, middle_cut, plain, plain_line, shortened
+from tui.plain import (
+    assembled,
+    counted,
+    file_name,
+    middle_cut,
+    plain,
+    plain_line,
+    shortened,
+)
 from tui.turns import Phase, Place, Turn
 
-FOLLOW_ROWS = 6  # so near the end, the end is followed
 MAX_NAME_CELLS = 40  # of a document in a citation's row
-N_VIEWS = 12  # turns that are shown of a session, and how many more at a time
+N_VIEWS = 8  # turns that are shown of a session, and how many more at a time
 MAX_VIEWS = 2 * N_VIEWS  # beyond, at the next question, only the last are kept
 _MARKER = re.compile(r"\[(\d{1,4})\]")
 _KINDS = {
@@ -114,34 +121,32 @@ class TurnView(Vertical):
         """Show what became known in the meantime."""
         self.show()
 
-    def show(self) -> bool:
-        """Bring the widgets up to the state of the turn; return whether it may be higher now."""
+    def show(self) -> None:
+        """Bring the widgets up to the state of the turn."""
         if not self._citations.is_attached:
-            return False  # not laid out yet: `compose` and `on_mount` show what is known by then
-        has_grown = self._put_texts()
+            return  # not laid out yet: `compose` and `on_mount` show what is known by then
+        self._put_texts()
         self.set_class(self.turn.phase is Phase.FAILED, "-failed")
         places = _cited(self.turn)
         if places != self._places:
             self._places = places
             self._citations.remove_children()
             self._citations.mount(*map(CitationRow, places))
-            return True
-        return has_grown
 
-    def _put_texts(self) -> bool:
+    def _put_texts(self) -> None:
         turn = self.turn
-        searched = self._put(self._searched, _searched(turn))
-        answer = self._put(self._answer, linked(turn.text, {p.marker for p in turn.places}))
-        note = self._put(self._note, _note(turn))
-        return searched or answer or note
+        self._put(self._searched, _searched(turn))
+        self._put(self._answer, linked(turn.text, {p.marker for p in turn.places}))
+        self._put(self._note, _note(turn))
 
-    def _put(self, widget: Static, content: Content) -> bool:
-        """Show `content`; return whether the widget needs another height.
+    def _put(self, widget: Static, content: Content) -> None:
+        """Show `content`.
 
-        A layout arranges every widget of the screen anew, so it is asked for only then.
+        A layout arranges every widget of the screen anew, so it is asked for only where the widget
+        needs another height.
         """
         if widget in self._contents and content.is_same(self._contents[widget]):
-            return False
+            return
         self._contents[widget] = content
         has_text = bool(content.plain)
         width, height = widget.content_size
@@ -152,7 +157,6 @@ class TurnView(Vertical):
         )
         widget.display = has_text
         widget.update(content, layout=is_layout)
-        return is_layout
 
     def cite(self, marker: int) -> None:
         """Show the source of a marker in the text."""
@@ -223,13 +227,14 @@ class Earlier(Static, can_focus=True):
     def count(self, n: int) -> None:
         """Say how many turns are not shown."""
         self.display = n > 0
-        noun = "turn" if n == 1 else "turns"
-        self.update(plain_line(f"▲ {n:,} earlier {noun}: scroll up, or Enter here", "$text-muted"))
+        text = f"▲ {counted(n, 'earlier turn')}: scroll up, or Enter here"
+        self.update(plain_line(text, "$text-muted"))
 
     def action_more(self) -> None:
         """Show some of them."""
-        if isinstance(self.parent, Transcript):
-            self.parent.show_earlier()
+        transcript = next((a for a in self.ancestors if isinstance(a, Transcript)), None)
+        if transcript is not None:
+            transcript.show_earlier()
 
     def on_click(self) -> None:
         """Do as Enter does."""
@@ -239,8 +244,10 @@ class Earlier(Static, can_focus=True):
 class Transcript(VerticalScroll, can_focus=True):
     """The turns of a session, its last ones first of all: earlier ones when they are scrolled to.
 
-    Every widget costs time at each layout, so a long session is not mounted whole. Digits open the
-    citations of the last turn that has them.
+    Every widget costs time at each layout, so a long session is not mounted whole. The end stays in
+    sight while an answer grows, unless the user scrolled up: that is Textual's anchor, part of the
+    layout, where scrolling after it would be a second one. Digits open the citations of the last
+    turn that has them.
     """
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -256,12 +263,14 @@ class Transcript(VerticalScroll, can_focus=True):
         super().__init__(id=id)
         self._turns: list[Turn] = []
         self._views: list[TurnView] = []  # of the last of them
+        self._box = Vertical(id="turns")  # never lower than what is seen: so it begins at the top
         self._earlier = Earlier()
         self._goes_up = False  # the user scrolled up last
 
     def compose(self) -> ComposeResult:
         """Lay out the line that stands for earlier turns."""
-        yield self._earlier
+        with self._box:
+            yield self._earlier
 
     @property
     def views(self) -> list[TurnView]:
@@ -276,8 +285,8 @@ class Transcript(VerticalScroll, can_focus=True):
         self._views.append(view)
         if len(self._views) > MAX_VIEWS:
             self._drop(self._views[:-N_VIEWS])
-        self.mount(view)
-        self.call_after_refresh(self.scroll_end, animate=False)
+        self.anchor()
+        self._box.mount(view)
         return view
 
     def _drop(self, views: list[TurnView]) -> None:
@@ -292,13 +301,8 @@ class Transcript(VerticalScroll, can_focus=True):
     def refresh_turn(self, turn: Turn) -> None:
         """Show what is new of a turn."""
         view = next((view for view in reversed(self._views) if view.turn is turn), None)
-        if view is not None and view.show():
-            self.follow()
-
-    def follow(self) -> None:
-        """Keep the end in sight while an answer grows, unless the user scrolled up."""
-        if self.max_scroll_y - self.scroll_y <= FOLLOW_ROWS:
-            self.call_after_refresh(self.scroll_end, animate=False)
+        if view is not None:
+            view.show()
 
     def replace(self, turns: list[Turn]) -> None:
         """Show the turns of another session."""
@@ -308,8 +312,8 @@ class Transcript(VerticalScroll, can_focus=True):
         self._turns = list(turns)
         self._views = [TurnView(turn) for turn in turns[-N_VIEWS:]]
         self._count()
-        self.mount(*self._views)
-        self.call_after_refresh(self.scroll_end, animate=False)
+        self.anchor()
+        self._box.mount(*self._views)
 
     def action_scroll_up(self) -> None:
         """Scroll up a line."""
@@ -346,7 +350,7 @@ class Transcript(VerticalScroll, can_focus=True):
         below = self.virtual_size.height - self.scroll_offset.y
         self._views = added + self._views
         self._count()
-        self.mount(*added, after=self._earlier)
+        self._box.mount(*added, after=self._earlier)
 
         def stay() -> None:
             self.scroll_to(y=self.virtual_size.height - below, animate=False)

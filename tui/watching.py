@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 from docqa.errors import DocqaError
 from docqa.events import FileDone, FolderState, SyncEvent, WatchProblem
 from tui.feed import FRAME_S, EventRun
-from tui.indexing import NICENESS
 from tui.plain import file_name
 
 if TYPE_CHECKING:
@@ -42,7 +41,7 @@ class Watching:
             return workspace.watch(stop=cancel)
 
         self._run = EventRun(self._app, events)
-        self._thread = self._run.start("watching", NICENESS)
+        self._thread = self._run.start("watching")
         self._show("watching")
 
     def cancel(self) -> None:

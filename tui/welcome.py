@@ -11,10 +11,10 @@ from docqa.types import Document
 from tui.plain import assembled, file_name
 
 _SAMPLE_FILES = ("pump_manual.pdf", "service.log", "paper.pdf")
-_SAMPLE_QUESTIONS = (
-    "Which torque do the casing bolts need?",
-    "How many errors are in the log?",
-)
+_SAMPLE_QUESTIONS = {
+    "pump_manual.pdf": "Which torque do the casing bolts need?",
+    "service.log": "How many errors are in the log?",
+}
 
 
 def sample_folder() -> Path | None:
@@ -48,6 +48,7 @@ def welcome_content(documents: Sequence[Document]) -> Content:
         parts += [("  F1      ", key), "help\n\n", ("Nothing leaves this machine.", "$text-muted")]
         return assembled(*parts)
     names = {file_name(d.path) for d in documents}
+    questions = [question for name, question in _SAMPLE_QUESTIONS.items() if name in names]
     parts = [
         ("Ask a question about your documents.\n\n", "bold"),
         "Answers cite the page or line; ",
@@ -56,7 +57,7 @@ def welcome_content(documents: Sequence[Document]) -> Content:
         ("Escape", key),
         " stops an answer, or leaves the question line for the single keys.\n",
     ]
-    if set(_SAMPLE_FILES) & names:
+    if questions:
         parts += ["\nFor example:\n"]
-        parts += [f"  • {question}\n" for question in _SAMPLE_QUESTIONS]
+        parts += [f"  • {question}\n" for question in questions]
     return assembled(*parts)

@@ -46,6 +46,7 @@ PHRASE_BOOST = 1.5  # of a whole identifier or quoted string, on top of its term
 MAX_QUERY_TERMS = 32  # of a pasted page, the rarest are looked for
 
 EVERYTHING = Scope()
+UNBEGUN = "the lexical index has no first commit: whoever made it was killed"
 
 _ANALYSER = "words"
 _HEAP_BYTES = 64_000_000  # of one writer thread, before it writes a segment
@@ -97,6 +98,8 @@ class LexicalIndex:
         with _damage():
             check_manifest(folder, _segment_files(folder), is_thorough=is_thorough)
             opened = cls(folder, tantivy.Index.open(str(folder)))
+        if not opened._marker and opened._searcher().num_docs == 0:
+            raise IndexMismatch(UNBEGUN)
         if opened._marker.get("fingerprint") != _fingerprint(library_id):
             raise IndexMismatch("the lexical index is of another library or version")
         return opened

@@ -62,13 +62,18 @@ def test_the_events_and_the_library_are_those_of_a_sync_here(workspace, tmp_path
     assert [d.state for d in workspace.documents()] == [State.FAILED, State.INDEXED]
     found = workspace.search("torque of the bolts", 1, is_reranked=False)
     assert [c.path for c in found] == [str(path)]
+    same = [e for e in workspace.sync([path]) if isinstance(e, SyncDone)]
+    assert [r.state for r in same[0].reports] == [State.UNCHANGED]
+    anew = [e for e in workspace.sync([path], again=True) if isinstance(e, SyncDone)]
+    assert [(r.state, r.n_chunks) for r in anew[0].reports] == [(State.INDEXED, 1)]
     path.unlink()
     again = [e for e in workspace.sync([path]) if isinstance(e, SyncDone)]
     assert [r.state for r in again[0].reports] == [State.REMOVED]
 
 
 def test_a_stop_is_heard_and_what_was_done_is_kept(workspace, tmp_path):
-    paths = [written(tmp_path, f"{n}.md", f"# Part {n}\n\nWords of it.\n") for n in range(40)]
+    # So many that none of them is a race: the child cannot be through before it is told.
+    paths = [written(tmp_path, f"{n}.md", f"# Part {n}\n\nWords of it.\n") for n in range(400)]
     stop = threading.Event()
     seen = []
     with pytest.raises(Interrupted):
@@ -83,7 +88,8 @@ def test_a_stop_is_heard_and_what_was_done_is_kept(workspace, tmp_path):
 def test_a_process_that_is_killed_is_an_error_and_the_next_sync_goes_on(
     workspace, tmp_path, children
 ):
-    paths = [written(tmp_path, f"{n}.md", f"# Part {n}\n\nWords of it.\n") for n in range(8)]
+    # Their vectors take far longer than a signal.
+    paths = [written(tmp_path, f"{n}.md", f"# Part {n}\n\nWords of it.\n") for n in range(60)]
 
     def sync_and_kill():
         for event in workspace.sync(paths):

@@ -12,6 +12,8 @@ import pytest
 from docqa.check import check, repair
 from docqa.feed import WordFeed
 from docqa.index.dense import FILE, DenseIndex, VectorIndex
+from docqa.index.files import META
+from docqa.index.lexical import LexicalIndex
 from docqa.intake import Intake
 from docqa.paths import LibraryPaths
 from docqa.records import tail_blob
@@ -49,6 +51,22 @@ def test_what_a_killed_writer_left_is_no_finding(paths, tmp_path, monkeypatch):
         for chunk in log_chunks(10, "c"):
             intake.add(chunk)
     assert check(paths) == []
+
+
+def test_a_word_index_whose_maker_was_killed_is_no_finding(paths, tmp_path, monkeypatch):
+    def killed(self, seq=None):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(LexicalIndex, "commit", killed)
+        LexicalIndex.create(paths.lexical, "library")
+    assert (paths.lexical / META).is_file()
+    assert check(paths) == []
+    with open_store(tmp_path) as store:
+        feed = WordFeed(store)
+        feed.follow(is_last=True)
+        assert feed.index().count() == 25
+        feed.close()
 
 
 @pytest.mark.parametrize(

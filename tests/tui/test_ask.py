@@ -130,7 +130,8 @@ async def test_a_dead_engine_is_an_error_and_a_banner_and_ctrl_r_reloads(filled)
         assert turn.phase is Phase.FAILED and turn.text == "" and turn.answer is None
         assert "✗ error: the engine ended: [/]" in pilot.app.main.query_one(".note").content.plain
         banner = pilot.app.main.query_one("#banner")
-        assert banner.display and "Ctrl+R" in banner.content.plain
+        await until(pilot, lambda: banner.display, "the banner")
+        assert "Ctrl+R" in banner.content.plain
         # What Ctrl+R does once the model's process can be started again:
         filled.workspace.change_engine(filled.open_engine, filled.workspace.config)
         pilot.app.load_model()

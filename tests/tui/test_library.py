@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from docqa.events import FileDone
 from docqa.types import State
 from tests.tui.conftest import LOG, MANUAL
 from tests.tui.waiting import until
-from tui.dialogs import AddScreen, path_completions
+from tui.dialogs import AddScreen, ConfirmScreen, path_completions
 from tui.documents_panel import MAX_SHOWN, DocumentsPanel
 from tui.library import MAX_ROWS, LibraryScreen, folders_of, matches
 from tui.messages import PathsDropped
@@ -21,6 +22,9 @@ from tui.question import QuestionLine, dropped_paths
 
 
 def shown_rows(app) -> list[str]:
+    """Return the names in the table; none before it is laid out."""
+    if not app.screen.query("#library-table"):
+        return []
     table = app.screen.query_one("#library-table")
     return [table.get_row_at(i)[2].plain for i in range(table.row_count)]
 
@@ -30,7 +34,7 @@ async def test_documents_with_state_size_and_filter(filled):
         await until(pilot, lambda: pilot.app.documents)
         await pilot.press("f2")
         await until(pilot, lambda: isinstance(pilot.app.screen, LibraryScreen))
-        assert shown_rows(pilot.app) == ["manual.md", "service.log"]
+        await until(pilot, lambda: shown_rows(pilot.app) == ["manual.md", "service.log"])
         row = pilot.app.screen.query_one("#library-table").get_row_at(1)
         assert [c.plain for c in row[1:5]] == [
             "✓ indexed",
@@ -40,7 +44,7 @@ async def test_documents_with_state_size_and_filter(filled):
         ]
         assert int(row[4].plain) > 0
         await pilot.press("slash", *"serv")
-        assert shown_rows(pilot.app) == ["service.log"]
+        await until(pilot, lambda: shown_rows(pilot.app) == ["service.log"])
         await pilot.press("escape")
         assert pilot.app.screen.query_one("#library-table").has_focus
 
@@ -54,9 +58,11 @@ async def test_a_broken_file_has_its_reason_and_what_to_do(stage):
         assert pilot.app.documents[0].state is State.FAILED
         await pilot.press("f2")
         await until(pilot, lambda: isinstance(pilot.app.screen, LibraryScreen))
-        await pilot.pause()
-        details = pilot.app.screen.query_one("#library-details").content.plain
-        assert "✗ failed" in details and pilot.app.documents[0].error in details
+        await until(pilot, lambda: pilot.app.screen.query("#library-details"))
+        shown = pilot.app.screen.query_one("#library-details")
+        await until(pilot, lambda: "✗ failed" in str(shown.content), "the details")
+        details = shown.content.plain
+        assert pilot.app.documents[0].error in details
         assert "→ Repair or replace the file" in details
 
 
@@ -125,11 +131,86 @@ async def test_remove_asks_first_and_leaves_the_file(filled):
         path = Path(pilot.app.documents[0].path)
         await pilot.press("f2")
         await until(pilot, lambda: isinstance(pilot.app.screen, LibraryScreen))
-        await pilot.press("d", "n")
+        await pilot.press("d")
+        await until(pilot, lambda: isinstance(pilot.app.screen, ConfirmScreen))
+        await pilot.press("n")
+        await until(pilot, lambda: isinstance(pilot.app.screen, LibraryScreen))
         assert len(filled.workspace.documents()) == 2
-        await pilot.press("d", "y")
+        await pilot.press("d")
+        await until(pilot, lambda: isinstance(pilot.app.screen, ConfirmScreen))
+        await pilot.press("y")
         await until(pilot, lambda: len(pilot.app.documents) == 1, "one document left")
         assert path.exists()
+
+
+async def read_again(pilot, key: str) -> list[tuple[str, State]]:
+    """Press a key of the library screen; return what became of the files that were looked at."""
+    app = pilot.app
+    await until(pilot, lambda: not app.indexing.state.is_running)
+    before = app.indexing.state
+    await pilot.press(key)
+    await until(pilot, lambda: app.indexing.state is not before, "an indexing")
+    await until(pilot, lambda: not app.indexing.state.is_running, "its end")
+    return sorted((Path(r.path).name, r.state) for r in app.indexing.state.reports)
+
+
+async def test_r_reads_the_document_under_the_cursor_again(filled):
+    async with filled.app().run_test(size=(160, 45)) as pilot:
+        await until(pilot, lambda: len(pilot.app.documents) == 2)
+        await pilot.press("f2")
+        await until(pilot, lambda: isinstance(pilot.app.screen, LibraryScreen))
+        await until(pilot, lambda: shown_rows(pilot.app) == ["manual.md", "service.log"])
+        await pilot.press("space")  # the question is limited to it, and stays so
+        assert await read_again(pilot, "r") == [("manual.md", State.INDEXED)]
+        progress = pilot.app.screen.query_one("#library-progress")
+        await until(pilot, lambda: progress.content.plain == "1 file looked at")
+        panel = pilot.app.main.query_one(DocumentsPanel)
+        now = filled.workspace.documents()
+        await until(pilot, lambda: panel.documents == now, "the list")
+        assert panel.marked == {now[0].doc_id}
+        await pilot.press("down")
+        assert await read_again(pilot, "r") == [("service.log", State.INDEXED)]
+        assert all(d.state is State.INDEXED and d.n_chunks for d in filled.workspace.documents())
+        line = pilot.app.main.query_one(QuestionLine)
+        assert str(line.border_subtitle) == "only in manual.md"
+        await pilot.press("up", "d")
+        await until(pilot, lambda: isinstance(pilot.app.screen, ConfirmScreen))
+        await pilot.press("y")
+        await until(pilot, lambda: str(line.border_subtitle) == "", "no mark any more")
+
+
+async def test_capital_r_looks_at_every_path_that_was_added(filled):
+    async with filled.app().run_test(size=(160, 45)) as pilot:
+        await until(pilot, lambda: len(pilot.app.documents) == 2)
+        await pilot.press("f2")
+        await until(pilot, lambda: isinstance(pilot.app.screen, LibraryScreen))
+        same = [("manual.md", State.UNCHANGED), ("service.log", State.UNCHANGED)]
+        assert await read_again(pilot, "R") == same
+        filled.write("manual.md", MANUAL.replace("38 Nm", "39 Nm"))
+        assert await read_again(pilot, "R") == [("manual.md", State.INDEXED), same[1]]
+        assert "39 Nm" in filled.workspace.text(Path(pilot.app.documents[0].path))
+
+
+async def test_what_is_to_be_read_again_waits_behind_what_is_indexed(filled, monkeypatch):
+    calls, gate = [], threading.Event()
+
+    def sync(paths, *, cancel, again):
+        calls.append(([path.name for path in paths], again))
+        assert gate.wait(60)
+        return iter(())
+
+    async with filled.app().run_test(size=(160, 45)) as pilot:
+        await until(pilot, lambda: len(pilot.app.documents) == 2)
+        monkeypatch.setattr(filled.workspace, "sync", sync)
+        indexing = pilot.app.indexing
+        indexing.add([Path("/a")])
+        indexing.add([Path("/b")], again=True)
+        indexing.add([Path("/c"), Path("/b")])
+        indexing.add([Path("/d")], again=True)
+        assert indexing.state.n_waiting == 4
+        gate.set()
+        await until(pilot, lambda: len(calls) == 3 and not indexing.state.is_running)
+    assert calls == [(["a"], False), (["b", "d"], True), (["c", "b"], False)]
 
 
 async def test_closing_while_indexing_keeps_what_was_committed(stage):
@@ -151,9 +232,9 @@ async def test_stop_keeps_what_was_committed_and_says_so(stage, monkeypatch):
     paths = [stage.write(f"log{i:02}.log", LOG.replace("step", f"step {i}")) for i in range(12)]
     sync = stage.workspace.sync
 
-    def waits_after_a_file(paths, *, cancel):
+    def waits_after_a_file(paths, *, cancel, again):
         """Whatever this machine's speed: it is still indexing when it is told to stop."""
-        for event in sync(paths, cancel=cancel):
+        for event in sync(paths, cancel=cancel, again=again):
             yield event
             if isinstance(event, FileDone):
                 assert cancel.wait(60)

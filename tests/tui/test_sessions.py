@@ -19,14 +19,20 @@ def titles(pilot) -> list[str]:
     return [panel.get_option_at_index(i).prompt.plain for i in range(panel.option_count)]
 
 
+async def listed(pilot, *expected: str) -> None:
+    """Wait for these lines: the list is read in a thread, after the answer."""
+    await until(pilot, lambda: titles(pilot) == list(expected), f"{expected}")
+
+
 async def test_new_and_resume(filled):
     async with filled.app().run_test(size=(160, 45)) as pilot:
         await asked(pilot, QUESTION)
-        assert titles(pilot) == [f"● {title_of(QUESTION)}  1"]
+        await listed(pilot, f"● {title_of(QUESTION)}  1")
         await pilot.press("ctrl+n")
         assert pilot.app.main.turns == [] and pilot.app.main.query_one("#welcome").display
-        await asked(pilot, "Which seal is replaced after how many hours?")
-        assert len(titles(pilot)) == 2
+        seal = "Which seal is replaced after how many hours?"
+        await asked(pilot, seal)
+        await listed(pilot, f"● {title_of(seal)}  1", f"  {title_of(QUESTION)}  1")
         panel = pilot.app.main.query_one(SessionsPanel)
         panel.focus()
         panel.highlighted = 1
@@ -45,6 +51,7 @@ async def test_new_and_resume(filled):
 async def test_rename_and_delete(filled):
     async with filled.app().run_test(size=(160, 45)) as pilot:
         await asked(pilot, QUESTION)
+        await listed(pilot, f"● {title_of(QUESTION)}  1")
         pilot.app.main.query_one(SessionsPanel).focus()
         await pilot.press("e")
         await until(pilot, lambda: isinstance(pilot.app.screen, NameScreen))
@@ -62,6 +69,7 @@ async def test_export(filled, tmp_path):
     async with filled.app().run_test(size=(160, 45)) as pilot:
         await asked(pilot, QUESTION)
         answer = pilot.app.main.turns[0].answer
+        await listed(pilot, f"● {title_of(QUESTION)}  1")
         for name in ("kept.md", "kept.json"):
             pilot.app.main.query_one(SessionsPanel).focus()
             await pilot.press("x")
@@ -91,7 +99,7 @@ async def test_a_session_survives_the_app(filled):
         assert found.evidence[0].chunk.text == answer.evidence[0].chunk.text
         await asked(pilot, "And why?")
         assert "casing" in pilot.app.main.turns[1].answer.query
-        assert titles(pilot) == [f"● {title_of(QUESTION)}  2"]
+        await listed(pilot, f"● {title_of(QUESTION)}  2")
         usage = pilot.app.main.turns[1].answer.usage
         assert usage.layer_tokens["history"] > 0 and usage.reused_tokens > 0
 
@@ -126,8 +134,10 @@ async def test_pinning_reads_the_whole_document(filled):
         assert "Store the pump dry" in "".join(
             s.text for s in app.main.turns[0].prompt.segments if s.layer == "pinned"
         )
+        await listed(pilot, f"● {title_of(QUESTION)}  1")
         await pilot.press("ctrl+n")
         assert app.conversation.pins == ()
+        await listed(pilot, f"  {title_of(QUESTION)}  1")
         app.main.query_one(SessionsPanel).focus()
         await pilot.press("enter")
         await until(pilot, lambda: len(app.conversation.pins) == 1)  # the session remembers

@@ -116,21 +116,23 @@ def test_add_ask_open_stop_and_come_back(tmux):
     tmux.wait("Add a file or folder")
     tmux.type(str(SAMPLES / "pump_manual.pdf"))
     tmux.send("Enter")
-    tmux.wait("1 documents", "Ask a question")
+    tmux.wait("1 document,", "Ask a question")
     tmux.type("What is the tightening torque of the casing cover bolts?")
     tmux.send("Enter")
     tmux.wait("[1] pump_manual.pdf", "38 Nm")
     tmux.send("Escape")
     tmux.send("1")
     tmux.wait("page 20", "Tightening torques", "▶")
-    tmux.send("i")
-    tmux.type("How are the bearings of the larger pump lubricated and how often?")
-    tmux.send("Enter")
-    tmux.wait("❯ How are the bearings")
-    tmux.send("Escape")
-    begun = time.monotonic()
-    tmux.wait("stopped", timeout_s=10)
-    assert time.monotonic() - begun < 10
+    for number in range(1, 6):  # a machine may be so fast that an answer is there before the key
+        tmux.send("i")
+        tmux.type(f"How are the bearings of pump {number} lubricated and how often?")
+        tmux.send("Enter")
+        tmux.wait(f"❯ How are the bearings of pump {number}")
+        tmux.send("Escape")
+        screen = tmux.settled()
+        if "■ stopped" in screen:
+            break
+    assert "■ stopped" in screen
     tmux.send("C-n")
     tmux.wait("Ask a question about your documents.")
     tmux.send("Escape")
@@ -142,7 +144,7 @@ def test_add_ask_open_stop_and_come_back(tmux):
     tmux.wait("code=0", timeout_s=30)
     tmux.close()
     tmux.start()  # the session is the library's: it is there again
-    tmux.wait("1 documents", "What is the tightening torque")
+    tmux.wait("1 document,", "What is the tightening torque")
     tmux.send("Escape")
     for _ in range(8):  # the footer shows the keys of whatever has the focus
         if "e Rename" in tmux.settled():

@@ -29,13 +29,13 @@ async def test_earlier_turns_are_shown_when_they_are_scrolled_to(filled):
     async with filled.app().run_test(size=(160, 45)) as pilot:
         transcript = await many_turns(pilot, 100)
         earlier = transcript.query_one(Earlier)
-        assert earlier.display and "88 earlier turns" in earlier.content.plain
+        assert earlier.display and f"{100 - N_VIEWS} earlier turns" in earlier.content.plain
         await until(pilot, lambda: transcript.scroll_y == transcript.max_scroll_y)
         transcript.focus()
         await pilot.press("home")
         await until(pilot, lambda: len(shown(pilot)) == 2 * N_VIEWS, "the turns before")
         assert shown(pilot)[0] == str(100 - 2 * N_VIEWS)
-        assert "76 earlier turns" in earlier.content.plain
+        assert f"{100 - 2 * N_VIEWS} earlier turns" in earlier.content.plain
         await until(pilot, lambda: transcript.scroll_y > 0, "what was in sight stays in sight")
         first_before = next(v for v in transcript.views if v.turn.question == str(100 - N_VIEWS))
         assert abs(first_before.region.y - transcript.region.y) <= 2
@@ -61,16 +61,57 @@ async def test_only_the_last_turns_stay_when_more_are_asked(filled):
 
 async def test_words_that_need_no_more_room_ask_for_no_layout(filled):
     async with filled.app().run_test(size=(160, 45)) as pilot:
-        await until(pilot, lambda: pilot.app.main.is_laid_out)
+        main = pilot.app.main
+        await until(pilot, lambda: main.is_laid_out)
         turn = Turn("What now?", phase=Phase.WRITING, text="One word")
-        pilot.app.main.begin_turn(turn)
-        view = pilot.app.main.query_one(TurnView)
+        main.begin_turn(turn)
+        view = main.query_one(TurnView)
         await until(pilot, lambda: view.query(".answer"))
         answer = view.query_one(".answer")
         await until(pilot, lambda: answer.size.height == 1, "the answer")
+        layouts: list[object] = []
+        main.screen_layout_refresh_signal.subscribe(main, layouts.append)
         turn.text += " and two"
-        assert view.show() is False
+        view.show()
+        await pilot.pause()
+        await until(pilot, lambda: "and two" in str(answer.render_line(0).text), "the words")
+        assert not layouts
         turn.text += " and many more" * 40
-        assert view.show() is True
+        view.show()
         await until(pilot, lambda: answer.size.height > 3, "the lines")
+        assert layouts
         assert answer.content.plain == turn.text
+
+
+async def test_the_end_is_followed_until_the_user_scrolls_up(filled):
+    async with filled.app().run_test(size=(100, 30)) as pilot:
+        transcript = await many_turns(pilot, N_VIEWS)
+        main = pilot.app.main
+        turn = Turn("What now?", phase=Phase.WRITING)
+        main.begin_turn(turn)
+        for _ in range(3):
+            turn.text += "a line\n" * 10
+            height = transcript.virtual_size.height
+            main.refresh_turn(turn)
+            await until(pilot, lambda: transcript.virtual_size.height >= height + 9, "the lines")  # noqa: B023
+            assert transcript.scroll_y == transcript.max_scroll_y
+        transcript.focus()
+        await pilot.press("pageup")
+        await until(pilot, lambda: transcript.scroll_y < transcript.max_scroll_y - 10, "above")
+        await until(pilot, lambda: not transcript.is_scrolling, "where the user wants it")
+        at, height = transcript.scroll_y, transcript.virtual_size.height
+        turn.text += "a line\n" * 10
+        main.refresh_turn(turn)
+        await until(pilot, lambda: transcript.virtual_size.height > height, "the lines")
+        assert transcript.scroll_y == at
+        main.begin_turn(Turn("And now?", phase=Phase.DONE))
+        await until(pilot, lambda: transcript.scroll_y == transcript.max_scroll_y, "the end")
+
+
+async def test_a_short_conversation_begins_at_the_top(filled):
+    async with filled.app().run_test(size=(100, 30)) as pilot:
+        await asked(pilot, QUESTION)
+        transcript = pilot.app.main.query_one(Transcript)
+        view = pilot.app.main.query_one(TurnView)
+        assert transcript.scroll_y == 0
+        assert view.region.y == transcript.region.y

@@ -27,7 +27,7 @@ from tui.outside import outside_command
 from tui.page_view import PageView, boxed
 from tui.question import QuestionLine
 from tui.status import Status, layer_bar, status_content
-from tui.turns import Place
+from tui.turns import Phase, Place
 from tui.why import WhyScreen, fates
 
 SAMPLES = Path(__file__).parents[2] / "sample_docs"
@@ -69,10 +69,9 @@ async def test_a_log_of_200_000_lines_draws_only_what_is_in_sight(filled, tmp_pa
         lines = pane.query_one(LineView)
         await pilot.pause()
         lines.show(Counting(path), range(123_456, 123_457))
-        await pilot.pause()
-        await pilot.pause()
+        await until(pilot, lambda: 123_456 in Counting.drawn, "the marked line")
         assert lines.virtual_size.height == 200_000
-        assert 123_456 in Counting.drawn and len(Counting.drawn) < 300
+        assert len(Counting.drawn) < 300
         y = 123_456 - lines.scroll_offset.y
         strip = lines.render_line(y)
         assert "▌123457 ✗ 2026-03-11T14:22:51Z ERROR step 123456" in strip.text
@@ -203,6 +202,64 @@ async def test_the_model_screen_plans_before_it_loads(filled):
         screen._plan_for("/nowhere/none.gguf")
         await until(pilot, lambda: "none.gguf" in str(screen.query_one("#plan-summary").content))
         await until(pilot, lambda: table.row_count == 0)
+
+
+async def test_ctrl_l_loads_the_model_with_the_kv_type_that_was_chosen(filled):
+    model = replace(filled.workspace.config.model, keep_alive_s=0)  # a process of its own
+    filled.workspace.config = replace(filled.workspace.config, model=model)
+    async with filled.app().run_test(size=(160, 45)) as pilot:
+        app = pilot.app
+        await until(pilot, lambda: app.status.engine is not None, "the first model")
+        assert app.status.engine.model == "script"
+        await pilot.press("f4")
+        await until(pilot, lambda: isinstance(app.screen, ModelScreen))
+        screen = app.screen
+        await until(pilot, lambda: screen.query_one("#plan").row_count > 0, "the plan")
+        screen.query_one("#context").value = "1024"
+        for name in ("#kv-k", "#kv-v"):
+            choice = screen.query_one(name)
+            choice.focus()
+            await pilot.press("enter")
+            await until(pilot, lambda: choice.expanded, "the choice")  # noqa: B023
+            await pilot.press("home", "down", "down", "enter")
+            assert choice.value == "q4_0"
+        await pilot.press("ctrl+l")
+        await until(pilot, lambda: app.screen is app.main)
+        await until(pilot, lambda: app.status.engine is not None, "the model")
+        loaded = app.status.engine
+        assert (loaded.kv_type_k, loaded.kv_type_v) == ("q4_0", "q4_0")
+        assert loaded.context_length == 1024 and loaded.model != "script"
+        q4_bytes = app.status.kv_bytes
+        assert q4_bytes and "KV q4_0/q4_0" in status_content(app.status, 300).plain
+        await asked(pilot, QUESTION)
+        assert app.main.turns[-1].phase is Phase.DONE
+        await pilot.press("f4")
+        await until(pilot, lambda: isinstance(app.screen, ModelScreen) and app.screen is not screen)
+        assert app.screen.query_one("#kv-k").value == "q4_0"
+        app.screen.query_one("#kv-k").value = "f16"
+        app.screen.query_one("#kv-v").value = "f16"
+        await pilot.press("ctrl+l")
+        await until(pilot, lambda: app.status.engine and app.status.engine.kv_type_k == "f16")
+        assert app.status.kv_bytes == round(q4_bytes * 2 / (18 / 32))
+
+
+async def test_a_model_that_does_not_load_is_a_banner_and_the_app_goes_on(filled):
+    async with filled.app().run_test(size=(160, 45)) as pilot:
+        app = pilot.app
+        await until(pilot, lambda: app.status.engine is not None, "the first model")
+        await pilot.press("f4")
+        await until(pilot, lambda: isinstance(app.screen, ModelScreen))
+        await until(pilot, lambda: app.screen.query_one("#plan").row_count > 0, "the plan")
+        box = app.screen.query_one("#gguf")
+        box.value = "/nowhere/none.gguf"
+        box.focus()
+        await pilot.press("enter", "ctrl+l")
+        banner = app.main.query_one("#banner")
+        await until(pilot, lambda: banner.display, "the banner")
+        assert "none.gguf" in banner.content.plain and "Ctrl+R" in banner.content.plain
+        assert app.status.engine is None and app.status.model_state == "not loaded"
+        await asked(pilot, QUESTION)
+        assert app.main.turns
 
 
 async def test_help_lists_the_keys_and_the_palette_everything(filled):
