@@ -1,8 +1,9 @@
 """The decoding of one answer: token by token, or several at once where a guess was right.
 
-Guesses (`models.lookup`) are used for greedy answers only and never change them: a guessed token
-counts when the model itself would have chosen it, by a margin that the difference between computing
-one token and computing several does not reach; within that margin the token is computed alone.
+Guesses (`models.lookup`) are used for greedy answers only and are not to change them: a guessed
+token counts when the model itself would have chosen it, by a margin that the difference between
+computing one token and computing several does not reach. Within that margin the token is computed
+alone, and so is first what was computed together before it: its KV differs, too.
 """
 
 from __future__ import annotations
@@ -19,9 +20,11 @@ from models.llama_context import N_OUTPUTS, Floats
 from models.lookup import GuessMeter, PromptLookup
 from models.sampling import Sampler
 
-# Logits of one token computed alone and among others differ by some 1e-2 (other kernels, another
-# order of adding); measured on the default model and held by a test.
-MARGIN = 0.1
+# By how much the highest logit must lead where tokens were computed together. Other kernels compute
+# them then than one alone, in another order and from activations rounded otherwise. On a CPU the
+# logits differ by 1e-2 at most (held by a test). On an H200 a margin of 0.1, without computing
+# again what came before, gave another text within 128 tokens.
+MARGIN = 0.25
 LEAST_GUESSES, MOST_GUESSES = 2, N_OUTPUTS - 1
 PAUSE_TOKENS = 16  # without guessing, after guesses that were all wrong
 
@@ -50,6 +53,8 @@ class Run:
         if meter is not None and sampler.is_greedy and not self._context.is_recurrent:
             self._lookup = PromptLookup(conversation.tokens)
         self._n_guesses, self._pause = 4, 0
+        self._together_from: int | None = None  # where KV of tokens computed together begins
+        self._owed_s = 0.0  # spent on computing them again: a cost of guessing
         self.reason = "length"
         self.n_generated = self.n_guessed = self.n_accepted = 0
 
@@ -79,8 +84,9 @@ class Run:
             if accepted is None:
                 began = time.perf_counter()
                 self._all.append(self._conversation, (token,))
-                logits = self._context.logits()
                 self._meter.note(time.perf_counter() - began, 1, guessed=False)
+                self._settle_close_call()
+                logits = self._context.logits()
             else:
                 logits = self._context.logits(self._last_output)
         rest = self._text.rest()
@@ -120,7 +126,8 @@ class Run:
                 break
             accepted += 1
         kept = self._keep(before, guess, accepted)
-        self._meter.note(time.perf_counter() - began, 1 + len(kept), guessed=True)
+        seconds, self._owed_s = time.perf_counter() - began + self._owed_s, 0.0
+        self._meter.note(seconds, 1 + len(kept), guessed=True)
         return kept
 
     def _keep(self, before: int, guess: list[int], accepted: int) -> list[int]:
@@ -133,17 +140,36 @@ class Run:
         elif accepted == 0:
             self._n_guesses, self._pause = max(self._n_guesses // 2, LEAST_GUESSES), PAUSE_TOKENS
         self._last_output = accepted
-        if _clear_best(self._context.logits(accepted)) is None:
-            # Too close to call from a batch: the last token again, alone.
-            last = self._conversation.tokens[before + accepted]
-            self._all.cut(self._conversation, before + accepted)
-            self._all.append(self._conversation, (last,))
+        if self._together_from is None:
+            self._together_from = before
+        is_clear = _clear_best(self._context.logits(accepted)) is not None
+        self._all.cut(self._conversation, before + 1 + accepted)
+        if not is_clear:
+            is_exact = self._context.goes_back_exactly
+            self._compute_alone(self._together_from if is_exact else before + accepted)
             self._last_output = -1
-        else:
-            self._all.cut(self._conversation, before + 1 + accepted)
         for token in guess[:accepted]:
             self._lookup.add(token)
         return guess[:accepted]
+
+    def _settle_close_call(self) -> None:
+        """Where the logits leave a doubt, see that nothing they come from was computed together."""
+        if self._together_from is None or not self._context.goes_back_exactly:
+            return
+        if _clear_best(self._context.logits()) is None:
+            began = time.perf_counter()
+            self._compute_alone(self._together_from)
+            self._owed_s += time.perf_counter() - began
+
+    def _compute_alone(self, start: int) -> None:
+        """Compute the tokens from `start` on again, one by one. A cancel ends it before its end."""
+        again = self._conversation.tokens[start:]
+        self._all.cut(self._conversation, start)
+        self._together_from = None
+        for token in again:
+            if self._is_cancelled():
+                break
+            self._all.append(self._conversation, (token,))
 
 
 def _clear_best(logits: Floats) -> int | None:

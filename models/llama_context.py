@@ -62,6 +62,8 @@ class LogTail:
 class LlamaContext:
     """A loaded model with its adapters and KV memory. Not thread-safe; one decode at a time."""
 
+    goes_back_exactly = True  # what is left after `remove` is as it was when only that was computed
+
     def __init__(
         self,
         settings: LoadSettings,

@@ -42,6 +42,7 @@ class TorchContext(LlamaVocabulary):
 
     is_recurrent = False
     can_shift = False  # K is kept rotated, partly in few bits
+    goes_back_exactly = False  # numbers of reopened pages went through few bits
 
     def __init__(self, settings: LoadSettings, log: LogTail) -> None:
         """Load the model.

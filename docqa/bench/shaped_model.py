@@ -2,8 +2,9 @@
 
     python -m docqa.bench.shaped_model OUT.gguf --shape 8b
 
-Weights are Q4_K blocks with small scales, so that activations stay finite. `8b` is Llama-3-8B's
-shape with a vocabulary of 32,000 (3.8 GiB, seconds to write); `1b` and `tiny` are for dry runs.
+Weights are Q4_K blocks as large as a trained model's begin: activations stay near 1 at any depth,
+so that float16 holds them. `8b` is Llama-3-8B's shape with a vocabulary of 32,000 (3.8 GiB, seconds
+to write); `1b` and `tiny` are for dry runs.
 """
 
 from __future__ import annotations
@@ -18,7 +19,10 @@ import numpy as np
 
 N_VOCAB, N_BYTES = 32_000, 256
 Q4_K_ELEMENTS, Q4_K_BYTES = 256, 144
-SCALE, LEAST = 0.0006, 0.004  # of a block: super-scale and super-minimum
+# A weight is d · scale · q - dmin · m, all but d and dmin uniformly random here: scale and m of 6
+# bits, q of 4. Its mean is 0 where dmin is 7.5 d (else activations grow with the width, not with
+# its root), and its deviation is then 258 d.
+MINIMUM_OVER_SCALE, DEVIATION_OVER_SCALE = 7.5, 258.3
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,16 +95,20 @@ def _add_tensors(writer: gguf.GGUFWriter, shape: Shape, rng: np.random.Generator
     def ones(name: str) -> None:
         writer.add_tensor(name, np.ones(shape.n_embd, np.float32))
 
-    def matrix(name: str, n_rows: int, n_columns: int) -> None:
+    def matrix(name: str, n_rows: int, n_columns: int, deviation: float = 0.0) -> None:
+        scale = (deviation or n_columns**-0.5) / DEVIATION_OVER_SCALE
         n_blocks = n_rows * n_columns // Q4_K_ELEMENTS
         blocks = rng.integers(0, 256, (n_blocks, Q4_K_BYTES), np.uint8)
-        blocks[:, 0:2] = np.frombuffer(np.float16(SCALE).tobytes(), np.uint8)
-        blocks[:, 2:4] = np.frombuffer(np.float16(LEAST).tobytes(), np.uint8)
+        blocks[:, 0:2] = np.frombuffer(np.float16(scale).tobytes(), np.uint8)
+        least = np.float16(MINIMUM_OVER_SCALE * np.float16(scale))
+        blocks[:, 2:4] = np.frombuffer(least.tobytes(), np.uint8)
         rows = blocks.reshape(n_rows, n_columns // Q4_K_ELEMENTS * Q4_K_BYTES)
         writer.add_tensor(name, rows, raw_dtype=gguf.GGMLQuantizationType.Q4_K)
 
     n, q, kv = shape.n_embd, shape.n_heads * shape.head_dim, shape.n_kv_heads * shape.head_dim
-    matrix("token_embd.weight", N_VOCAB, n)
+    # What all layers add to the residual stream together is as large as what it begins with.
+    added = (2 * shape.n_layers) ** -0.5
+    matrix("token_embd.weight", N_VOCAB, n, deviation=1.0)
     ones("output_norm.weight")
     matrix("output.weight", N_VOCAB, n)
     for i in range(shape.n_layers):
@@ -110,10 +118,10 @@ def _add_tensors(writer: gguf.GGUFWriter, shape: Shape, rng: np.random.Generator
         matrix(block + "attn_q.weight", q, n)
         matrix(block + "attn_k.weight", kv, n)
         matrix(block + "attn_v.weight", kv, n)
-        matrix(block + "attn_output.weight", n, q)
+        matrix(block + "attn_output.weight", n, q, deviation=added * q**-0.5)
         matrix(block + "ffn_gate.weight", shape.n_ff, n)
         matrix(block + "ffn_up.weight", shape.n_ff, n)
-        matrix(block + "ffn_down.weight", n, shape.n_ff)
+        matrix(block + "ffn_down.weight", n, shape.n_ff, deviation=added * shape.n_ff**-0.5)
 
 
 if __name__ == "__main__":

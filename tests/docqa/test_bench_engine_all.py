@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
+import gguf
+import numpy as np
 import pytest
 
 from docqa.bench import engine, engine_all, kills, long_context, needle, turns
@@ -13,8 +16,10 @@ from docqa.bench.engine_all import DRY, FULL, Job, Sizes, jobs, table_lines
 from docqa.bench.line_plot import line_plot
 from docqa.bench.shaped_model import SHAPES, write_shaped
 from docqa.cli.parser import build_parser
+from models.llama_context import LlamaContext, LogTail
 from models.memory import kv_bytes_per_token
 from models.model_file import read_model
+from models.settings import LoadSettings
 
 PARSERS = {
     "docqa": build_parser,
@@ -150,6 +155,29 @@ def test_a_shaped_model_is_what_it_says(tmp_path: Path) -> None:
     assert (model.n_layers, model.n_embd, model.context_length) == (2, 256, 4096)
     assert kv_bytes_per_token(model, "f16", "f16") == 2 * 2 * 2 * 64 * 2
     assert model.quantisation == "Q4_K_M"
+
+
+def test_activations_of_a_shaped_model_stay_small(tmp_path: Path) -> None:
+    """Or float16 overflows in attention on a GPU, and there is nothing to measure."""
+    shape = replace(SHAPES["tiny"], n_embd=1024, n_layers=4)
+    path = write_shaped(tmp_path / "wide.gguf", shape, 4096)
+    for tensor in gguf.GGUFReader(path).tensors:
+        if tensor.tensor_type != gguf.GGMLQuantizationType.Q4_K:
+            continue
+        weights = gguf.dequantize(tensor.data[:64], tensor.tensor_type)
+        fan_in = 1 if tensor.name == "token_embd.weight" else tensor.shape[0]
+        is_added = tensor.name.endswith(("attn_output.weight", "ffn_down.weight"))
+        expected = fan_in**-0.5 * (8**-0.5 if is_added else 1)
+        assert weights.std() == pytest.approx(expected, rel=0.1)
+        assert abs(weights.mean()) < 0.1 * expected
+    settings = LoadSettings(
+        path=str(path), context_length=256, kv_type_k="f16", kv_type_v="f16", n_threads=1
+    )
+    context = LlamaContext(settings, LogTail())
+    tokens = np.random.default_rng(0).integers(259, 32_000, 200)
+    assert context.decode(tokens.tolist(), 0, 0) == 0
+    assert 0.5 < context.logits().std() < 3
+    context.close()
 
 
 def test_a_plot_shows_every_line_and_leaves_out_what_is_no_number() -> None:

@@ -12,11 +12,13 @@ from hypothesis import strategies as st
 
 from docqa.protocols import Piece, Stop
 from models import decoding
+from models.decoding import Run
 from models.llama_context import LlamaContext, LogTail
 from models.llama_engine import LlamaEngine
 from models.lookup import GuessMeter, PromptLookup
 from models.model_file import read_model
 from models.rope import plan_rope
+from models.sampling import Sampler
 from models.settings import LoadSettings
 from tests.models.test_llama_engine import GREEDY, load, logits_after, prompt, run
 
@@ -91,7 +93,7 @@ def test_guesses_confirm_the_same_text(
         assert run(guessing, follow, 20)[0] == Oracle.said
         plain.context.close()
         guessing.context.close()
-    assert 100 < n_accepted < n_guessed
+    assert 40 < n_accepted < n_guessed  # many calls of random weights are close
 
 
 def test_close_calls_are_computed_alone(
@@ -109,6 +111,86 @@ def test_close_calls_are_computed_alone(
     assert (stop.n_accepted, stop.n_guessed > 0) == (0, True)
     plain.context.close()
     guessing.context.close()
+
+
+class Rounding:
+    """A context and its conversations whose kernels round differently for several tokens.
+
+    Logits follow from the tokens before; the two highest are as close as a random number says.
+    Tokens that were computed together give other ones, and so do later ones that look back at them.
+    """
+
+    is_recurrent, goes_back_exactly, n_context, n_vocab = False, True, 1 << 20, 8
+
+    def __init__(self, seed: int, off: float, gaps: tuple[float, float]) -> None:
+        self.context = self
+        self.seed, self.off, self.gaps = seed, off, gaps
+        self.tokens = array("i")
+        self.alone: list[bool] = []  # of each token
+        self.outputs: list[np.ndarray] = []
+        self.n_decodes = 0
+        for token in prompt(seed, 30):
+            self.append(self, [token % 4])
+
+    def append(self, _conversation: object, tokens: list[int], *, all_logits: bool = False) -> None:
+        self.outputs, self.n_decodes = [], self.n_decodes + 1
+        for token in tokens:
+            self.tokens.append(token)
+            self.alone.append(len(tokens) == 1)
+            self.outputs.append(self._logits())
+
+    def _logits(self) -> np.ndarray:
+        rng = np.random.default_rng([self.seed, *self.tokens[-3:]])
+        best, second = rng.permutation(4)[:2]
+        logits = np.zeros(self.n_vocab, np.float32)
+        logits[best], logits[second] = 5.0, 5.0 - rng.uniform(*self.gaps)
+        if not all(self.alone):
+            logits[[best, second]] += [-self.off, self.off]
+        return logits
+
+    def logits(self, index: int = -1) -> np.ndarray:
+        return self.outputs[index]
+
+    def cut(self, _conversation: object, n: int) -> None:
+        del self.tokens[n:], self.alone[n:]
+
+    def is_end(self, _token: int) -> bool:
+        return False
+
+    def piece(self, token: int) -> bytes:
+        return b"%d" % token
+
+
+def _written(fake: Rounding, meter: GuessMeter | None) -> tuple[list[int], Run]:
+    sampler = Sampler(fake, GREEDY)
+    answer = Run(fake, fake, sampler, 200, (), lambda: False, meter=meter)
+    return [piece.token for piece in answer.pieces()], answer
+
+
+@pytest.mark.parametrize("widest", [1.0, 2.0, 4.0])
+def test_kernels_that_round_otherwise_change_no_text(
+    monkeypatch: pytest.MonkeyPatch, widest: float
+) -> None:
+    off, n_accepted, texts = 0.49 * decoding.MARGIN, 0, []
+    for seed in range(10):
+        plain, guessing = (Rounding(seed, off, (0.0, widest)) for _ in range(2))
+        said, answer = _written(guessing, GuessMeter())
+        assert said == _written(plain, None)[0]
+        assert guessing.tokens[: len(plain.tokens)] == plain.tokens
+        n_accepted += answer.n_accepted
+        texts.append(said)
+    assert n_accepted > 20
+    monkeypatch.setattr(decoding, "MARGIN", 0.01)  # the fake does its part
+    assert texts != [
+        _written(Rounding(seed, off, (0.0, widest)), GuessMeter())[0] for seed in range(10)
+    ]
+
+
+def test_a_clear_copy_is_computed_in_few_decodes() -> None:
+    plain, guessing = (Rounding(3, 0.1, (1.0, 3.0)) for _ in range(2))
+    expected, said = _written(plain, None)[0], _written(guessing, GuessMeter())[0]
+    assert said == expected
+    assert guessing.n_decodes < plain.n_decodes / 2
 
 
 def test_one_and_several_at_once_differ_by_less_than_the_margin(default_model, log) -> None:
