@@ -28,6 +28,7 @@ from tui.plain import (
 from tui.turns import Phase, Place, Turn
 
 MAX_NAME_CELLS = 40  # of a document in a citation's row
+FOLLOW_ROWS = 6  # so near the end, the end is followed
 N_VIEWS = 8  # turns that are shown of a session, and how many more at a time
 MAX_VIEWS = 2 * N_VIEWS  # beyond, at the next question, only the last are kept
 _MARKER = re.compile(r"\[(\d{1,4})\]")
@@ -121,32 +122,34 @@ class TurnView(Vertical):
         """Show what became known in the meantime."""
         self.show()
 
-    def show(self) -> None:
-        """Bring the widgets up to the state of the turn."""
+    def show(self) -> bool:
+        """Bring the widgets up to the state of the turn; return whether it may be higher now."""
         if not self._citations.is_attached:
-            return  # not laid out yet: `compose` and `on_mount` show what is known by then
-        self._put_texts()
+            return False  # not laid out yet: `compose` and `on_mount` show what is known by then
+        has_grown = self._put_texts()
         self.set_class(self.turn.phase is Phase.FAILED, "-failed")
         places = _cited(self.turn)
         if places != self._places:
             self._places = places
             self._citations.remove_children()
             self._citations.mount(*map(CitationRow, places))
+            return True
+        return has_grown
 
-    def _put_texts(self) -> None:
+    def _put_texts(self) -> bool:
         turn = self.turn
-        self._put(self._searched, _searched(turn))
-        self._put(self._answer, linked(turn.text, {p.marker for p in turn.places}))
-        self._put(self._note, _note(turn))
+        searched = self._put(self._searched, _searched(turn))
+        answer = self._put(self._answer, linked(turn.text, {p.marker for p in turn.places}))
+        note = self._put(self._note, _note(turn))
+        return searched or answer or note
 
-    def _put(self, widget: Static, content: Content) -> None:
-        """Show `content`.
+    def _put(self, widget: Static, content: Content) -> bool:
+        """Show `content`; return whether the widget needs another height.
 
-        A layout arranges every widget of the screen anew, so it is asked for only where the widget
-        needs another height.
+        A layout arranges every widget of the screen anew, so it is asked for only then.
         """
         if widget in self._contents and content.is_same(self._contents[widget]):
-            return
+            return False
         self._contents[widget] = content
         has_text = bool(content.plain)
         width, height = widget.content_size
@@ -157,6 +160,7 @@ class TurnView(Vertical):
         )
         widget.display = has_text
         widget.update(content, layout=is_layout)
+        return is_layout
 
     def cite(self, marker: int) -> None:
         """Show the source of a marker in the text."""
@@ -232,9 +236,8 @@ class Earlier(Static, can_focus=True):
 
     def action_more(self) -> None:
         """Show some of them."""
-        transcript = next((a for a in self.ancestors if isinstance(a, Transcript)), None)
-        if transcript is not None:
-            transcript.show_earlier()
+        if isinstance(self.parent, Transcript):
+            self.parent.show_earlier()
 
     def on_click(self) -> None:
         """Do as Enter does."""
@@ -244,10 +247,8 @@ class Earlier(Static, can_focus=True):
 class Transcript(VerticalScroll, can_focus=True):
     """The turns of a session, its last ones first of all: earlier ones when they are scrolled to.
 
-    Every widget costs time at each layout, so a long session is not mounted whole. The end stays in
-    sight while an answer grows, unless the user scrolled up: that is Textual's anchor, part of the
-    layout, where scrolling after it would be a second one. Digits open the citations of the last
-    turn that has them.
+    Every widget costs time at each layout, so a long session is not mounted whole. Digits open the
+    citations of the last turn that has them.
     """
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -263,14 +264,12 @@ class Transcript(VerticalScroll, can_focus=True):
         super().__init__(id=id)
         self._turns: list[Turn] = []
         self._views: list[TurnView] = []  # of the last of them
-        self._box = Vertical(id="turns")  # never lower than what is seen: so it begins at the top
         self._earlier = Earlier()
         self._goes_up = False  # the user scrolled up last
 
     def compose(self) -> ComposeResult:
         """Lay out the line that stands for earlier turns."""
-        with self._box:
-            yield self._earlier
+        yield self._earlier
 
     @property
     def views(self) -> list[TurnView]:
@@ -285,8 +284,8 @@ class Transcript(VerticalScroll, can_focus=True):
         self._views.append(view)
         if len(self._views) > MAX_VIEWS:
             self._drop(self._views[:-N_VIEWS])
-        self.anchor()
-        self._box.mount(view)
+        self.mount(view)
+        self.call_after_refresh(self.scroll_end, animate=False)
         return view
 
     def _drop(self, views: list[TurnView]) -> None:
@@ -301,8 +300,13 @@ class Transcript(VerticalScroll, can_focus=True):
     def refresh_turn(self, turn: Turn) -> None:
         """Show what is new of a turn."""
         view = next((view for view in reversed(self._views) if view.turn is turn), None)
-        if view is not None:
-            view.show()
+        if view is not None and view.show():
+            self.follow()
+
+    def follow(self) -> None:
+        """Keep the end in sight while an answer grows, unless the user scrolled up."""
+        if self.max_scroll_y - self.scroll_y <= FOLLOW_ROWS:
+            self.call_after_refresh(self.scroll_end, animate=False)
 
     def replace(self, turns: list[Turn]) -> None:
         """Show the turns of another session."""
@@ -312,8 +316,8 @@ class Transcript(VerticalScroll, can_focus=True):
         self._turns = list(turns)
         self._views = [TurnView(turn) for turn in turns[-N_VIEWS:]]
         self._count()
-        self.anchor()
-        self._box.mount(*self._views)
+        self.mount(*self._views)
+        self.call_after_refresh(self.scroll_end, animate=False)
 
     def action_scroll_up(self) -> None:
         """Scroll up a line."""
@@ -350,7 +354,7 @@ class Transcript(VerticalScroll, can_focus=True):
         below = self.virtual_size.height - self.scroll_offset.y
         self._views = added + self._views
         self._count()
-        self._box.mount(*added, after=self._earlier)
+        self.mount(*added, after=self._earlier)
 
         def stay() -> None:
             self.scroll_to(y=self.virtual_size.height - below, animate=False)

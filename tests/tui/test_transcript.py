@@ -94,7 +94,7 @@ async def test_the_end_is_followed_until_the_user_scrolls_up(filled):
             height = transcript.virtual_size.height
             main.refresh_turn(turn)
             await until(pilot, lambda: transcript.virtual_size.height >= height + 9, "the lines")  # noqa: B023
-            assert transcript.scroll_y == transcript.max_scroll_y
+            await until(pilot, lambda: transcript.scroll_y == transcript.max_scroll_y, "the end")
         transcript.focus()
         await pilot.press("pageup")
         await until(pilot, lambda: transcript.scroll_y < transcript.max_scroll_y - 10, "above")
