@@ -81,7 +81,7 @@ class _Ggml:
     """The few functions of ggml that are needed; contexts and tensors are plain addresses."""
 
     def __init__(self) -> None:
-        import llama_cpp.llama_cpp as llama
+        from models.llama_library import llama
 
         folder = Path(llama._lib._name).parent
         self.base = ctypes.CDLL(str(_library(folder, "ggml-base")))

@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+import msgspec
+
 from docqa import errors
 from docqa.config import ModelConfig
 from docqa.errors import EngineDied, ModelError
@@ -405,11 +407,16 @@ def _error(failed: wire.Failed) -> ModelError:
 
 
 def open_engine(
-    config: ModelConfig, *, log: Log | None = None, warn: Log | None = None
+    config: ModelConfig,
+    *,
+    log: Log | None = None,
+    warn: Log | None = None,
+    guesses: bool = True,
 ) -> HostEngine:
     """Return an engine for `[model]`; the process loads while the caller goes on.
 
-    `warn` hears what the user should know of these settings, `log` everything.
+    `warn` hears what the user should know of these settings, `log` everything. Without `guesses`
+    each token is computed alone, as is wanted where their speed is measured.
 
     Raises:
         ModelNotFound: no such model or adapter.
@@ -419,6 +426,7 @@ def open_engine(
     model = read_model(path)
     adapter = choose_adapter(config.adapter, model)
     settings = load_settings(config, model, adapter.path if adapter else None, log or quiet, warn)
+    settings = msgspec.structs.replace(settings, guesses=guesses)
 
     def start() -> Process:
         shared = None

@@ -90,17 +90,8 @@ def user_key(path: Path | None = None) -> bytes:
         KvRefused: it can be read by others, or is damaged.
     """
     path = path or Path(platformdirs.user_data_dir("docqa", appauthor=False)) / "kv.key"
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with contextlib.suppress(FileExistsError):
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=".key")  # mode 0600
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(os.urandom(KEY_BYTES))
-                file.flush()
-                os.fsync(file.fileno())
-            os.link(name, path)  # unlike rename, never over a key that another process just made
-        finally:
-            Path(name).unlink()
+    if not os.path.lexists(path):  # else a file would be synced at each use
+        _make_key(path)
     descriptor = _open_own(path)
     try:
         key = os.read(descriptor, KEY_BYTES + 1)
@@ -109,6 +100,20 @@ def user_key(path: Path | None = None) -> bytes:
     if len(key) != KEY_BYTES:
         raise KvRefused(f"{path}: is not a key; delete it, and saved KV with it")
     return key
+
+
+def _make_key(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".key")  # mode 0600
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(os.urandom(KEY_BYTES))
+            file.flush()
+            os.fsync(file.fileno())
+        with contextlib.suppress(FileExistsError):
+            os.link(name, path)  # unlike rename, never over a key that another process just made
+    finally:
+        Path(name).unlink()
 
 
 def _open_own(path: Path) -> int:
@@ -322,10 +327,16 @@ def _read_payload(path: Path, descriptor: int, start: int, header: KvHeader, key
         expected = header.digests[32 * index : 32 * index + 32]
         return hmac.compare_digest(_block_digest(index, block, key), expected)
 
-    with ThreadPoolExecutor(_n_workers()) as pool:
-        for index, is_whole in enumerate(pool.map(read_block, range(len(header.digests) // 32))):
-            if not is_whole:
-                raise KvRefused(f"{path.name}: block {index} is damaged")
+    n_blocks, n_lanes = len(header.digests) // 32, _n_workers()
+
+    def damaged(lane: int) -> int | None:
+        """Return the first damaged block of those that one thread reads."""
+        return next((i for i in range(lane, n_blocks, n_lanes) if not read_block(i)), None)
+
+    with ThreadPoolExecutor(n_lanes) as pool:
+        found = [index for index in pool.map(damaged, range(n_lanes)) if index is not None]
+    if found:
+        raise KvRefused(f"{path.name}: block {min(found)} is damaged")
     return payload
 
 

@@ -52,10 +52,9 @@ def rotates(settings: LoadSettings, model: ModelFile) -> bool:
 @functools.cache
 def library_build() -> str:
     """Return version and digest of the llama.cpp library in use."""
-    import llama_cpp
-    import llama_cpp.llama_cpp as llama
+    from models.llama_library import VERSION, llama
 
-    return f"{llama_cpp.__version__}-{sha256_of(Path(llama._lib._name))[:16]}"
+    return f"{VERSION}-{sha256_of(Path(llama._lib._name))[:16]}"
 
 
 def torch_build() -> str:

@@ -13,12 +13,12 @@ import os
 from collections.abc import Callable, Sequence
 from typing import ClassVar, Literal
 
-import llama_cpp.llama_cpp as llama
 import numpy as np
 import numpy.typing as npt
 
 from docqa.errors import ModelRefused
 from models.buffers import byte_buffer
+from models.llama_library import llama
 from models.settings import KV_TYPES, AdapterSettings, LoadSettings
 
 LOG_LINES = 200

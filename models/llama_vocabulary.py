@@ -6,9 +6,8 @@ every vocabulary and a grammar works on both.
 
 from __future__ import annotations
 
-import llama_cpp.llama_cpp as llama
-
 from models.llama_context import LlamaContext, LogTail
+from models.llama_library import llama
 from models.settings import LoadSettings
 
 

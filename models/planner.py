@@ -19,7 +19,7 @@ from models.rope import AUTO_CONTEXT, MOST_STRETCH
 from models.settings import KV_PAIRS
 
 SHARE = 0.9  # of the free memory: the rest is for the system, fragmentation, the desktop
-GPU_OVERHEAD_BYTES = 500 << 20  # the driver's context and llama.cpp's pools
+GPU_OVERHEAD_BYTES = 600 << 20  # the driver's context and llama.cpp's pools, on an H200
 SMALL_PARAMS = 6_000_000_000  # below, q4_0 KV is offered but never chosen: it costs too much
 CONTEXTS = (2048, 4096, 8192, 16384, 32768, 65536, 131072, 262144)
 LEAST_CONTEXT = 512
@@ -224,7 +224,8 @@ def prefill_s(model: ModelFile, hardware: Hardware, n_tokens: int) -> float:
     attention = attention_flops(model, n_tokens)
     products = prefill_flops(model, n_tokens) - attention
     rate = hardware.attention_flops_s or hardware.flops_s
-    return products / hardware.flops_s + attention / rate
+    passes_s = hardware.token_layer_s * model.n_layers * n_tokens
+    return products / hardware.flops_s + attention / rate + passes_s
 
 
 def decode_s(model: ModelFile, hardware: Hardware, kv_bytes: int) -> float:

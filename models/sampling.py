@@ -9,12 +9,12 @@ from __future__ import annotations
 import ctypes
 from types import TracebackType
 
-import llama_cpp.llama_cpp as llama
 import numpy as np
 
 from docqa.errors import ModelRefused
 from docqa.protocols import Sampling
 from models.llama_context import Floats, LlamaContext
+from models.llama_library import llama
 
 
 def grammar_of_schema(schema: str) -> str:

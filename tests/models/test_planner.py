@@ -15,7 +15,17 @@ from models.hardware import Hardware, build_has_gpu, cpu_speed, detect
 from models.llama_context import LlamaContext, LogTail
 from models.memory import kv_bytes_per_token, layer_bytes, needs, state_bytes
 from models.model_file import ModelFile, read_model
-from models.planner import active_bytes, decode_s, plan, prefill_flops, table
+from models.planner import (
+    GPU_OVERHEAD_BYTES,
+    GPU_UBATCH,
+    active_bytes,
+    decode_s,
+    looked_up_bytes,
+    plan,
+    prefill_flops,
+    prefill_s,
+    table,
+)
 from models.settings import LoadSettings
 from tests.models.tiny import NAMES
 
@@ -289,6 +299,34 @@ def test_decoding_on_a_gpu_is_foreseen(default_model: ModelFile) -> None:
         timed = hardware.measured(gpu, default_model, (kind, kind), 1)
         n_bytes = depth * kv_bytes_per_token(default_model, kind, kind)
         assert 1 / decode_s(default_model, timed, n_bytes) == pytest.approx(speed, rel=0.2)
+
+
+# The same model, the engine's own path there (`make gpu-bench`): prefill by tokens, and what
+# nvidia-smi showed with a context of 8,192 loaded; llama-bench for 2,048.
+@pytest.mark.parametrize(("n_tokens", "seconds"), [(2048, 2048 / 51_600), (8160, 0.177)])
+def test_a_small_prefill_on_a_gpu_is_foreseen(
+    default_model: ModelFile, n_tokens: int, seconds: float
+) -> None:
+    gpu = hardware.gpu_named("NVIDIA H200", 1 << 38, 140 << 30)
+    assert prefill_s(default_model, gpu, n_tokens) == pytest.approx(seconds, rel=0.1)
+
+
+@pytest.mark.parametrize(("n_tokens", "seconds"), [(8192, 0.787), (32768, 3.92), (122_880, 26.4)])
+def test_a_large_prefill_on_a_gpu_is_foreseen(
+    default_model: ModelFile, n_tokens: int, seconds: float
+) -> None:
+    large = big(default_model)
+    n_elements = 2 * 4096 * (4096 + 1024) + 3 * 4096 * 14336  # of a layer's matrices
+    tensors = tuple(dataclasses.replace(t, shape=(n_elements,)) for t in large.tensors)
+    large = dataclasses.replace(large, tensors=tensors)
+    gpu = hardware.gpu_named("NVIDIA H200", 1 << 38, 140 << 30)
+    assert prefill_s(large, gpu, n_tokens) == pytest.approx(seconds, rel=0.1)
+
+
+def test_a_gpus_memory_is_foreseen(default_model: ModelFile) -> None:
+    takes = needs(default_model, 8192, n_ubatch=GPU_UBATCH, on_gpu=True).total
+    takes += GPU_OVERHEAD_BYTES - looked_up_bytes(default_model)
+    assert takes == pytest.approx(0.828 * GIB, rel=0.05)
 
 
 def test_a_gpu_expands_quantised_kv_of_one_layer(default_model: ModelFile) -> None:
