@@ -139,7 +139,7 @@ def check(found: PlanReport, config: ModelConfig) -> list[Check]:
         text = Path(__file__).read_text("utf-8") * 8
         tokens = engine.tokenize([Segment(text, False)])[0][:n_prompt]
         # The same once before: weights are paged in, and a GPU loads each kernel at its first use.
-        # Without, decoding on an H200 came out at 379 tokens/s; it goes on at more than 600.
+        # Without, decoding on an H200 came out at 379 tokens/s, and longer answers ran at 736.
         list(engine.generate(tokens, max_tokens=SAID_TOKENS))
         times = [time.perf_counter()]
         for event in engine.generate(tokens[::-1], max_tokens=SAID_TOKENS):
