@@ -75,7 +75,7 @@ def served(listener: Listener, found: list[bool]) -> threading.Thread:
             caller.sendall(b"hello")
         caller.close()
 
-    thread = threading.Thread(target=serve)
+    thread = threading.Thread(target=serve, daemon=True)
     thread.start()
     return thread
 
