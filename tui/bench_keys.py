@@ -208,10 +208,10 @@ def _child(phase: str, folder: Path, n_pages: int) -> None:
 
 def _book(folder: Path, n_pages: int) -> Path:
     """Return a PDF of `n_pages`; made where it is not there."""
-    from reportlab.pdfgen.canvas import Canvas  # type: ignore[import-untyped]
-
     path = folder / f"book{n_pages}.pdf"
-    if not path.exists():
+    if not path.exists():  # in the process that measures: importing this holds up a UI for 50 ms
+        from reportlab.pdfgen.canvas import Canvas  # type: ignore[import-untyped]
+
         canvas = Canvas(str(path))
         for page in range(n_pages):
             for row in range(40):
