@@ -54,7 +54,7 @@ def prepare_kernel(
 
 
 @triton.jit
-def _scale(
+def group_factor(
     factor_ptr, sub_ptr, row, n_super, n_groups, group, per_super, mask, has_sub: tl.constexpr
 ):
     """Return d * sub of a group of each row."""
@@ -183,10 +183,12 @@ def matvec_kernel(
             total = _dot4(of_even, low_even, total, False, is_native)
             summed = tl.sum(total, axis=2).to(tl.float32)
             group = (run * halves + half)[None, :]
-            scale = _scale(d_ptr, sub_ptr, row, n_super, n_groups, group, per_super, mask, has_sub)
+            scale = group_factor(
+                d_ptr, sub_ptr, row, n_super, n_groups, group, per_super, mask, has_sub
+            )
             below = offset * scale
             if has_min:
-                below += _scale(
+                below += group_factor(
                     dmin_ptr, submin_ptr, row, n_super, n_groups, group, per_super, mask, has_sub
                 )
             acc += scale * (summed * factor) - below * x_sum
@@ -242,15 +244,8 @@ def matvec(
     """
     block_n, block_g, num_warps, unroll = blocks or matvec_blocks(matrix.bits, matrix.n, matrix.k)
     arguments = matvec_arguments(matrix, bias=bias, residual=residual)
-    tensors = (matrix.high, matrix.d, matrix.sub, matrix.dmin, matrix.submin)
-    high, d, sub, dmin, submin = (matrix.low if t is None else t for t in tensors)
     matvec_kernel[(triton.cdiv(matrix.n, block_n),)](
-        matrix.low,
-        high,
-        d,
-        sub,
-        dmin,
-        submin,
+        *matrix.pointers,
         x.codes,
         x.factor,
         x.sums,
@@ -273,14 +268,8 @@ def matvec_arguments(
     matrix: PackedMatrix, *, bias: Tensor | None = None, residual: Tensor | None = None
 ) -> dict[str, int | bool]:
     """Return the compile-time arguments for a matrix."""
-    n_groups = int((matrix.d if matrix.sub is None else matrix.sub).shape[1])
     return {
-        "bits": matrix.bits,
-        "offset": matrix.offset,
-        "halves": n_groups * 32 // matrix.k,
-        "per_super": n_groups // int(matrix.d.shape[1]),
-        "has_sub": matrix.sub is not None,
-        "has_min": matrix.dmin is not None,
+        **matrix.format,
         "has_bias": bias is not None,
         "has_residual": residual is not None,
     }

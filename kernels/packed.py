@@ -52,11 +52,30 @@ class PackedMatrix:
     @property
     def n_bytes(self) -> int:
         """Of all planes."""
-        return sum(t.numel() * t.element_size() for t in self._tensors())
+        return sum(t.numel() * t.element_size() for t in self.planes if t is not None)
 
-    def _tensors(self) -> list[Tensor]:
-        every = (self.low, self.high, self.d, self.sub, self.dmin, self.submin)
-        return [t for t in every if t is not None]
+    @property
+    def planes(self) -> tuple[Tensor | None, ...]:
+        """The planes in the order in which the kernels take them; None: the format has none."""
+        return self.low, self.high, self.d, self.sub, self.dmin, self.submin
+
+    @property
+    def pointers(self) -> tuple[Tensor, ...]:
+        """The planes for a kernel, which does not read those that there are not."""
+        return tuple(self.low if plane is None else plane for plane in self.planes)
+
+    @property
+    def format(self) -> dict[str, int | bool]:
+        """What a kernel is compiled for."""
+        n_groups = int((self.d if self.sub is None else self.sub).shape[1])
+        return {
+            "bits": self.bits,
+            "offset": self.offset,
+            "halves": n_groups * RUN // self.k,
+            "per_super": n_groups // int(self.d.shape[1]),
+            "has_sub": self.sub is not None,
+            "has_min": self.dmin is not None,
+        }
 
     def to(self, device: torch.device | str) -> PackedMatrix:
         """Return the matrix on `device`."""

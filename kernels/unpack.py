@@ -12,7 +12,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from kernels.matvec import matvec_arguments
+from kernels.matvec import group_factor
 from kernels.packed import PackedMatrix
 
 
@@ -46,15 +46,10 @@ def unpack_kernel(
         above = tl.load(high_ptr + run * h + i // share, mask=here, other=0)
         code |= ((above >> ((i % share) * (8 * h) + j * h)) & ((1 << h) - 1)) << 4
     group = run * halves + (j * halves) // 8
-    scale = tl.load(d_ptr + group // per_super, mask=here, other=0.0).to(tl.float32)
-    if has_sub:
-        scale *= tl.load(sub_ptr + group, mask=here, other=0).to(tl.float32)
+    scale = group_factor(d_ptr, sub_ptr, 0, 0, 0, group, per_super, here, has_sub)
     weight = (code - offset).to(tl.float32) * scale
     if has_min:
-        low = tl.load(dmin_ptr + group // per_super, mask=here, other=0.0).to(tl.float32)
-        if has_sub:
-            low *= tl.load(submin_ptr + group, mask=here, other=0).to(tl.float32)
-        weight -= low
+        weight -= group_factor(dmin_ptr, submin_ptr, 0, 0, 0, group, per_super, here, has_sub)
     tl.store(out_ptr + run * 32 + j * 4 + i, weight.to(out_ptr.dtype.element_ty), mask=here)
 
 
@@ -67,24 +62,13 @@ def unpack(
 ) -> Tensor:
     """Return the weights (N, K)."""
     out = torch.empty((matrix.n, matrix.k), dtype=dtype, device=matrix.low.device)
-    arguments = matvec_arguments(matrix)
-    tensors = (matrix.high, matrix.d, matrix.sub, matrix.dmin, matrix.submin)
-    high, d, sub, dmin, submin = (matrix.low if t is None else t for t in tensors)
     n_runs = matrix.n * matrix.k // 32
     unpack_kernel[(triton.cdiv(n_runs, block),)](
-        matrix.low,
-        high,
-        d,
-        sub,
-        dmin,
-        submin,
+        *matrix.pointers,
         out,
         n_runs,
-        **{name: arguments[name] for name in FORMAT},
+        **matrix.format,
         block=block,
         num_warps=num_warps,
     )
     return out
-
-
-FORMAT = ("bits", "offset", "halves", "per_super", "has_sub", "has_min")

@@ -18,11 +18,10 @@ from models.memory import is_repacked, kv_bytes_per_token, needs
 from models.model_file import ModelFile
 from models.planner import plan
 from models.rope import plan_rope
-from models.settings import AdapterSettings, LoadSettings, working_pairs
+from models.settings import EVICTIONS, AdapterSettings, LoadSettings, working_pairs
 
 MIN_CONTEXT = 256
 AUTO_PAIR = ("auto", "auto")  # of KV types: the planner's choice
-EVICTIONS = ("streaming", "h2o", "snapkv", "kvzip")  # `models.compression.evict.METHODS`
 
 Log = Callable[[str], None]
 

@@ -28,6 +28,10 @@ KV_PAIRS: tuple[tuple[str, str], ...] = (
 )
 
 
+# What the torch engine can drop of a prompt's KV (`models.compression`).
+EVICTIONS = ("streaming", "h2o", "snapkv", "kvzip")
+
+
 def working_pairs(*, has_gpu: bool) -> tuple[tuple[str, str], ...]:
     """Return the pairs (K, V) that a build computes without a detour: a CPU's kernels mix all."""
     if has_gpu:

@@ -306,8 +306,7 @@ def _form(linear: Linear) -> tuple[object, ...]:
     """What a kernel is compiled for, and how far a row goes."""
     matrix = linear.packed
     assert matrix is not None
-    planes = (matrix.low, matrix.high, matrix.d, matrix.sub, matrix.dmin, matrix.submin)
-    return matrix.bits, matrix.offset, *(None if p is None else p.shape[1] for p in planes)
+    return matrix.bits, matrix.offset, *(None if p is None else p.shape[1] for p in matrix.planes)
 
 
 def _one_of(run: list[Linear]) -> Linear:

@@ -19,6 +19,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from docqa.bench.torch_model import load_model
+
 SEED, N_STEPS = 1, 8
 LINK_BYTES = 1 << 30
 
@@ -92,20 +94,10 @@ class Rank:
         self.ring = self._ring()
 
     def _ring(self) -> Any:
-        from models.model_file import read_model
         from models.ring import Ring, RingDecoder
-        from models.settings import RopeSettings
-        from models.torch_decoder import Decoder
-        from models.torch_rope import rope_of
-        from models.torch_shape import shape_of
-        from models.torch_weights import load
 
-        model = read_model(self.arguments.model)
-        shape = shape_of(model)
-        weights = load(model, shape, self.device)
-        rope = rope_of(model, shape, RopeSettings(), weights.rope_factors)
-        decoder = Decoder(shape, weights, rope, self.arguments.longest, self.device)
-        return RingDecoder(decoder, Ring(self.rank, self.world))
+        model = load_model(self.arguments.model, self.device)
+        return RingDecoder(model.decoder(self.arguments.longest), Ring(self.rank, self.world))
 
     def run(self) -> None:
         """Measure what this group is for."""

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from docqa.bench.torch_kernels import KERNELS, Sweep, fill, warm_up
+from docqa.bench.torch_model import load_model
 
 KV = {"f16": 16, "q8_0": 8, "q4_0": 4}
 COPY_BYTES = 4 << 30
@@ -151,21 +152,12 @@ class Bench:
         import torch
 
         from models.kv_cache import KvCache, KvFormat, PagePool
-        from models.model_file import read_model
-        from models.settings import RopeSettings
-        from models.torch_decoder import Decoder
-        from models.torch_rope import rope_of
-        from models.torch_shape import shape_of
-        from models.torch_weights import load
 
-        model = read_model(self.arguments.model)
-        shape = shape_of(model)
         began = time.perf_counter()
-        weights = load(model, shape, self.device)
-        rope = rope_of(model, shape, RopeSettings(), weights.rope_factors)
-        longest = max(self.arguments.depths) + self.arguments.prefill + 1024
-        decoder = Decoder(shape, weights, rope, longest, self.device)
-        n_bytes = sum(x.packed.n_bytes for x in weights.linears.values() if x.packed)
+        model = load_model(self.arguments.model, self.device)
+        shape = model.shape
+        decoder = model.decoder(max(self.arguments.depths) + self.arguments.prefill + 1024)
+        n_bytes = sum(x.packed.n_bytes for x in model.weights.linears.values() if x.packed)
         self.note("loaded", s=time.perf_counter() - began, weights_gb=n_bytes / 1e9)
         for kind in self.arguments.kv:
             for depth in sorted(self.arguments.depths):

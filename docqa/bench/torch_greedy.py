@@ -22,6 +22,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from docqa.bench.torch_model import load_model
+
 NEAR_TIE = 0.05
 N_PROMPT = 256
 
@@ -87,13 +89,8 @@ class Pair:
 
         from models.kv_cache import KvCache, KvFormat, PagePool
         from models.llama_context import LlamaContext, LogTail
-        from models.model_file import read_model
-        from models.settings import LoadSettings, RopeSettings
+        from models.settings import LoadSettings
         from models.torch_context import fused_step, pool_pages
-        from models.torch_decoder import Decoder
-        from models.torch_rope import rope_of
-        from models.torch_shape import shape_of
-        from models.torch_weights import load
 
         self.arguments = arguments
         length = arguments.prompt + arguments.answer
@@ -108,12 +105,10 @@ class Pair:
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         if self.device.type == "cpu":
             torch.set_num_threads(1)
-        model = read_model(path)
-        shape = shape_of(model)
-        weights = load(model, shape, self.device)
-        rope = rope_of(model, shape, RopeSettings(), weights.rope_factors)
-        self.exact = Decoder(shape, weights, rope, length, self.device, compute_dtype=torch.float32)
-        self.fast = Decoder(shape, weights, rope, length, self.device)
+        model = load_model(path, self.device)
+        shape = model.shape
+        self.exact = model.decoder(length, compute_dtype=torch.float32)
+        self.fast = model.decoder(length)
         pool = PagePool(pool_pages(shape, length, 1), shape.head_dim, KvFormat(16, 16), self.device)
         self.cache = KvCache(pool, shape)
         self.step = fused_step(self.fast, self.cache, length) if has_step else None

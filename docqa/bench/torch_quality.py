@@ -21,6 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from docqa.bench.torch_model import load_model
+
 FORMS = {
     "f16": (16, 16, False),
     "int8": (8, 8, False),
@@ -76,19 +78,15 @@ class Quality:
         from models.catalog import resolve
         from models.llama_context import LogTail
         from models.llama_vocabulary import LlamaVocabulary
-        from models.model_file import read_model
         from models.settings import LoadSettings
-        from models.torch_shape import shape_of
-        from models.torch_weights import load
 
         self.arguments = arguments
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         if self.device.type == "cpu":
             torch.set_num_threads(arguments.threads)
-        self.file = read_model(resolve(arguments.model))
-        self.shape = shape_of(self.file)
-        self.weights = load(self.file, self.shape, self.device)
-        settings = LoadSettings(path=str(self.file.path), context_length=arguments.length)
+        self.model = load_model(resolve(arguments.model), self.device)
+        self.shape = self.model.shape
+        settings = LoadSettings(path=str(self.model.file.path), context_length=arguments.length)
         self.vocabulary = LlamaVocabulary(settings, LogTail())
         self.text = arguments.text.read_text(encoding="utf-8", errors="replace")
 
@@ -112,15 +110,11 @@ class Quality:
         """Return a decoder and an empty cache of a KV format."""
         from kernels.kv_pages import hadamard
         from models.kv_cache import KvCache, KvFormat, PagePool
-        from models.settings import RopeSettings
-        from models.torch_decoder import Decoder
-        from models.torch_rope import rope_of
 
         kv = KvFormat(*form)
-        rope = rope_of(self.file, self.shape, RopeSettings(), self.weights.rope_factors)
         rotation = hadamard(self.shape.head_dim, self.device) if kv.rotation else None
         length = self.arguments.length + 1024
-        decoder = Decoder(self.shape, self.weights, rope, length, self.device, rotation=rotation)
+        decoder = self.model.decoder(length, rotation=rotation)
         n_pages = (length // 64 + 2) * 2 * self.shape.n_layers * self.shape.n_kv_heads
         return decoder, KvCache(PagePool(n_pages, self.shape.head_dim, kv, self.device), self.shape)
 

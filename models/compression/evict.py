@@ -17,11 +17,12 @@ from docqa.errors import ModelRefused
 from kernels.kv_pages import PAGE
 from models.compression import scores, select
 from models.kv_cache import KvCache
+from models.settings import EVICTIONS
 from models.torch_decoder import Decoder
 from models.torch_rope import angles, rotate
 from models.torch_shape import Shape
 
-METHODS = ("streaming", "h2o", "snapkv", "kvzip")
+METHODS = EVICTIONS
 REPEAT_TOKENS = 512  # of the text that KVzip has repeated at a time
 
 

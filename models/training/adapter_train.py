@@ -76,6 +76,7 @@ class Plan:
     invent: float = 0.0  # minutes of writing questions to train on; 0: the real ones only
     invent_after: float = 2.0  # minutes on the real ones before
     invent_each: int = 6  # questions drawn about a passage
+    invent_limit: int = 0  # questions drawn in all; 0: all
 
 
 def ranks(plan: Plan) -> dict[str, int]:
@@ -207,10 +208,7 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = self.plan.rate * ramp * max(0.0, 1 - self.progress())
         loss = self.loss(self.module.merge(self.base, self.dtype), batch)
-        loss.backward()  # type: ignore[no-untyped-call]
-        norm = torch.nn.utils.clip_grad_norm_(self.module.parameters(), 1.0)
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
+        norm = _descend(loss, self.module, self.optimizer)
         self.n_steps += 1
         return loss.detach(), norm
 
@@ -280,8 +278,7 @@ class Trainer:
     @property
     def is_schooled(self) -> bool:
         """Whether enough was learnt from the real questions to judge invented ones."""
-        early = self.n_steps >= 2 if self.plan.max_steps else False
-        return early or self.elapsed > 60 * self.plan.invent_after
+        return self.elapsed > 60 * self.plan.invent_after
 
     def invent(self) -> None:
         """Write questions for `plan.invent` minutes, and train on those that hold, too."""
@@ -292,17 +289,15 @@ class Trainer:
 
         self.invented = True
         began = self.elapsed
-        n_lessons = 2 if self.plan.max_steps else 100_000
         writer = Adapter(self.base, ranks(self.plan), self.plan.seed + 1).to(self.device)
         inventor = Inventor(self.data, self.llama, writer, self.n_tokens, self.plan.seed)
-        self._school(inventor, until(WRITING_LESSONS), n_lessons)
+        self._school(inventor, until(WRITING_LESSONS))
         asked = sources(self.data, self.plan.invent_each)
-        asked = asked[:: max(1, len(asked) // 4)] if self.plan.max_steps else asked
+        if self.plan.invent_limit:
+            asked = asked[:: max(1, len(asked) // self.plan.invent_limit)]
         made = inventor.written(asked, self.dtype, until(WRITING_LESSONS + WRITING))
         self.note(event="written", asked=len(asked), usable=len(made))
         kept = inventor.agreed(made, self.module.merge(self.base, self.dtype), until(1.0))
-        if self.plan.max_steps:
-            kept = made[:4]
         inventor.add(kept)
         self.data.settle()
         self.sampler.train = trained_on(self.data)
@@ -311,22 +306,19 @@ class Trainer:
         lines = "\n".join(json.dumps(self._told(one), ensure_ascii=False) for one in kept)
         (self.out / "invented.jsonl.xz").write_bytes(lzma.compress(lines.encode("utf-8")))
 
-    def _school(self, inventor: Inventor, is_over: Callable[[], bool], n_steps: int) -> None:
+    def _school(self, inventor: Inventor, is_over: Callable[[], bool]) -> None:
         """Teach the writing adapter."""
         optimizer = torch.optim.AdamW(
             inventor.adapter.parameters(), lr=self.plan.rate, betas=(0.9, 0.98), weight_decay=0.0
         )
         lessons = Prefetch(inventor.lessons())
         step, loss = 0, torch.zeros(())
-        while step < n_steps and not is_over():
+        while not is_over():
             step += 1
             for group in optimizer.param_groups:
                 group["lr"] = self.plan.rate * min(1.0, step / self.plan.n_warmup)
             loss = self.loss(inventor.adapter.merge(self.base, self.dtype), lessons.next())
-            loss.backward()  # type: ignore[no-untyped-call]
-            torch.nn.utils.clip_grad_norm_(inventor.adapter.parameters(), 1.0)
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
+            _descend(loss, inventor.adapter, optimizer)
             if step % 50 == 0:
                 self.note(event="writing", step=step, loss=round(float(loss), 4))
         lessons.close()
@@ -367,6 +359,15 @@ class Trainer:
             file = self.out / f"adapter-{i}.safetensors"
             save_file(part, file.with_suffix(".tmp"), metadata=about)
             file.with_suffix(".tmp").replace(file)
+
+
+def _descend(loss: Tensor, module: torch.nn.Module, optimizer: torch.optim.Optimizer) -> Tensor:
+    """Take the step that a loss asks for; return the gradient's norm."""
+    loss.backward()  # type: ignore[no-untyped-call]
+    norm: Tensor = torch.nn.utils.clip_grad_norm_(module.parameters(), 1.0)
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    return norm
 
 
 def main() -> None:
@@ -417,7 +418,7 @@ def main() -> None:
     if args.smoke:
         base = base.lowest(2)
         plan = replace(plan, minutes=30.0, n_tokens=1536, max_steps=6, n_warmup=2)
-        plan = replace(plan, compiled=False, eval_limit=6)
+        plan = replace(plan, compiled=False, eval_limit=6, invent_after=0.0, invent_limit=4)
     torch.set_float32_matmul_precision("high")
     args.out.mkdir(parents=True, exist_ok=True)
     trainer = Trainer(Dataset(args.data), base, plan, args.out, device)
