@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
-from docqa.errors import LibraryBusy
+from docqa.errors import Interrupted, LibraryBusy
 from docqa.lock import WriteLock
 from docqa.protocols import Embedder
 from docqa.records import PendingPassage
@@ -23,7 +23,7 @@ FIRST_BATCH = 64  # an embedder may take a GPU only for bulk; the first batches 
 N_FIRST = 2  # the first of all may load a library
 BATCH_S = 0.5
 TURN_S = 5.0  # after which another process may have a turn, and the order is looked at again
-STOP_S = 0.8  # for which a batch that is being computed is waited for
+STOP_S = 0.8  # for which a run of the model that has begun is waited for
 EXIT_S = 10.0  # and at the end of the process
 WINDOW_PASSAGES = 512  # sorted by length together, so that batches carry little padding
 
@@ -80,7 +80,7 @@ class Embedding:
         return is_idle
 
     def stop(self) -> None:
-        """Stop after the batch that is being computed; a slow one is not waited for."""
+        """Stop before the model's next run; a slow one is not waited for."""
         self._stop.set()
         self._wake.set()
         if self._thread is not None:
@@ -136,7 +136,11 @@ class Embedding:
             batch = by_length[first : first + self._batch]
             first += len(batch)
             began = time.monotonic()
-            vectors = embedder.embed_documents([passage.embed_text for passage in batch])
+            texts = [passage.embed_text for passage in batch]
+            try:
+                vectors = embedder.embed_documents(texts, self._stop.is_set)
+            except Interrupted:
+                return False
             if self._stop.is_set():
                 return False
             self._adapt(len(batch), time.monotonic() - began)

@@ -60,8 +60,14 @@ class Embedder(Protocol):
         """Return the number of tokens of each text, special tokens not counted."""
         ...
 
-    def embed_documents(self, texts: Sequence[str]) -> Vectors:
-        """Return (N, D) float32, rows of unit length, in the order of `texts`."""
+    def embed_documents(
+        self, texts: Sequence[str], is_cancelled: Callable[[], bool] = lambda: False
+    ) -> Vectors:
+        """Return (N, D) float32, rows of unit length, in the order of `texts`.
+
+        Raises:
+            Interrupted: `is_cancelled` said so; it is asked between the model's runs.
+        """
         ...
 
     def embed_query(self, text: str) -> Vector:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from docqa.chunk import MAX_TOKENS, ChunkOptions
 from docqa.config import EmbedConfig
-from docqa.errors import ModelNotFound, ModelRefused
+from docqa.errors import Interrupted, ModelNotFound, ModelRefused
 from docqa.protocols import Embedder
 from docqa.token_count import TokenCounter, open_tokenizer, splits_like_bert
 from models.minilm import BertShape, open_session
@@ -270,19 +270,29 @@ class _BertEmbedder:
         """Return the number of tokens of each text, special tokens not counted."""
         return self._tokens.count(texts)
 
-    def embed_documents(self, texts: Sequence[str]) -> Vectors:
-        """Return (N, D) float32, rows of unit length, in the order of `texts`."""
-        return self._embed([self.files.document_prompt + text for text in texts])
+    def embed_documents(
+        self, texts: Sequence[str], is_cancelled: Callable[[], bool] = lambda: False
+    ) -> Vectors:
+        """Return (N, D) float32, rows of unit length, in the order of `texts`.
+
+        Raises:
+            Interrupted: `is_cancelled` said so; it is asked between batches.
+        """
+        return self._embed([self.files.document_prompt + text for text in texts], is_cancelled)
 
     def embed_query(self, text: str) -> Vector:
         """Return (D,) float32 of unit length."""
         first: Vector = self._embed([self.files.query_prompt + text])[0]
         return first
 
-    def _embed(self, texts: Sequence[str]) -> Vectors:
+    def _embed(
+        self, texts: Sequence[str], is_cancelled: Callable[[], bool] = lambda: False
+    ) -> Vectors:
         vectors = np.empty((len(texts), self.dim), np.float32)
         ids = self._tokens.ids(texts)
         for rows in batches([len(row) for row in ids], self._batch_tokens, self._batch_size):
+            if is_cancelled():
+                raise Interrupted("embedding was stopped")
             vectors[rows] = self._forward([ids[i] for i in rows])
         return vectors
 
@@ -394,15 +404,21 @@ class BulkOnGpu:
         """Return the number of tokens of each text, special tokens not counted."""
         return self._onnx.count_tokens(texts)
 
-    def embed_documents(self, texts: Sequence[str]) -> Vectors:
-        """Return (N, D) float32, rows of unit length, in the order of `texts`."""
+    def embed_documents(
+        self, texts: Sequence[str], is_cancelled: Callable[[], bool] = lambda: False
+    ) -> Vectors:
+        """Return (N, D) float32, rows of unit length, in the order of `texts`.
+
+        Raises:
+            Interrupted: `is_cancelled` said so; it is asked between batches.
+        """
         if self._torch is None and self.fallback_reason is None and len(texts) >= N_BULK:
             try:
                 self._torch = TorchMiniLM(self._onnx.files)
             except ModelRefused as error:
                 self.fallback_reason = str(error)
         bulk = self._torch if self._torch and len(texts) >= N_BULK else self._onnx
-        return bulk.embed_documents(texts)
+        return bulk.embed_documents(texts, is_cancelled)
 
     def embed_query(self, text: str) -> Vector:
         """Return (D,) float32 of unit length."""

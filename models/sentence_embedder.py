@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from docqa.config import EmbedConfig
-from docqa.errors import ModelRefused
+from docqa.errors import Interrupted, ModelRefused
 from models.embedder import Vector, Vectors, digest
 
 
@@ -71,11 +71,23 @@ class SentenceTransformerEmbedder:
         found = self._model.tokenizer(list(texts), add_special_tokens=False, verbose=False)
         return [len(ids) for ids in found["input_ids"]]
 
-    def embed_documents(self, texts: Sequence[str]) -> Vectors:
-        """Return (N, D) float32, rows of unit length, in the order of `texts`."""
-        if not texts:
-            return np.empty((0, self.dim), np.float32)
-        return self._run(self._model.encode_document, list(texts))
+    def embed_documents(
+        self, texts: Sequence[str], is_cancelled: Callable[[], bool] = lambda: False
+    ) -> Vectors:
+        """Return (N, D) float32, rows of unit length, in the order of `texts`.
+
+        Raises:
+            Interrupted: `is_cancelled` said so; it is asked between batches.
+        """
+        vectors = np.empty((len(texts), self.dim), np.float32)
+        # Longest first, as the library itself does: its own batches would be padded by chance.
+        order = sorted(range(len(texts)), key=lambda i: len(texts[i]), reverse=True)
+        for first in range(0, len(texts), self._batch_size):
+            if is_cancelled():
+                raise Interrupted("embedding was stopped")
+            rows = order[first : first + self._batch_size]
+            vectors[rows] = self._run(self._model.encode_document, [texts[i] for i in rows])
+        return vectors
 
     def embed_query(self, text: str) -> Vector:
         """Return (D,) float32 of unit length."""

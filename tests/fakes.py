@@ -118,7 +118,7 @@ class HashEmbedder:
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
         return [len(re.findall(r"\w+|[^\w\s]", text)) for text in texts]
 
-    def embed_documents(self, texts: Sequence[str]) -> np.ndarray:
+    def embed_documents(self, texts: Sequence[str], is_cancelled=None) -> np.ndarray:
         self.n_embedded += len(texts)
         vectors = np.full((len(texts), self.dim), 1e-3, np.float32)
         for row, text in zip(vectors, texts, strict=True):

@@ -134,7 +134,7 @@ class LetterEmbedder:
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
         return [len(text.split()) for text in texts]
 
-    def embed_documents(self, texts: Sequence[str]) -> np.ndarray:
+    def embed_documents(self, texts: Sequence[str], is_cancelled=None) -> np.ndarray:
         self.embedded.extend(texts)
         return np.stack([self.embed_query(text) for text in texts])
 

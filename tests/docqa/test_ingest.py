@@ -364,7 +364,7 @@ def test_remove_purges_and_reports(store, docs):
 
 def test_vectors_go_on_where_they_stopped(store, docs):
     class Failing(LetterEmbedder):
-        def embed_documents(self, texts):
+        def embed_documents(self, texts, is_cancelled=None):
             if len(self.embedded) >= 2:
                 raise RuntimeError("out of memory")
             return super().embed_documents(texts)
@@ -380,6 +380,24 @@ def test_vectors_go_on_where_they_stopped(store, docs):
     rest = LetterEmbedder()
     run_sync(store, [docs], embedder=rest)
     assert len(rest.embedded) == 2 and store.vectors.n_pending() == 0
+
+
+def test_a_stop_ends_a_batch_that_is_being_embedded(store, docs):
+    class Endless(LetterEmbedder):
+        def embed_documents(self, texts, is_cancelled=None):
+            started.set()
+            while not is_cancelled():
+                time.sleep(0.001)
+            raise Interrupted
+
+    started = threading.Event()
+    run_sync(store, [docs])
+    with Embedding(store, Endless) as embedding:
+        embedding.wake()
+        assert started.wait(10)
+        assert not embedding.wait(0)
+    assert embedding.wait(0), "the thread has ended"
+    assert store.vectors.count() == 0 and store.vectors.n_pending() > 0
 
 
 def test_the_word_index_heals_after_damage_and_after_a_restored_store(store, docs):

@@ -181,7 +181,7 @@ def test_a_search_leaves_feeding_to_whoever_brings_files_in(tmp_path):
 
 def test_an_embedder_that_fails_is_said_and_words_are_found(tmp_path):
     class Failing(HashEmbedder):
-        def embed_documents(self, texts):
+        def embed_documents(self, texts, is_cancelled=None):
             raise ModelError("the embedder has no memory")
 
     library = Library(

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from docqa.config import EmbedConfig
-from docqa.errors import ModelNotFound, ModelRefused
+from docqa.errors import Interrupted, ModelNotFound, ModelRefused
 from docqa.token_count import TokenCounter
 from models.embedder import (
     BertFiles,
@@ -73,6 +73,15 @@ def test_vectors_do_not_depend_on_the_batch(onnx):
     assert np.abs(alone - onnx.embed_documents(TEXTS)).max() < 1e-5
     assert np.abs(np.linalg.norm(alone, axis=1) - 1).max() < 1e-5
     assert onnx.embed_documents([]).shape == (0, 384)
+
+
+def test_a_stop_is_heard_between_two_runs_of_the_model(onnx, reference):
+    texts = ["word " * 200] * 200
+    for embedder in (onnx, reference):
+        asked = iter([False, False, True])
+        with pytest.raises(Interrupted):
+            embedder.embed_documents(texts, lambda asked=asked: next(asked))
+        assert next(asked, None) is None
 
 
 def test_torch_backend_is_interchangeable(files, onnx):

@@ -28,7 +28,7 @@ class WordEmbedder:
     def count_tokens(self, texts):
         return [len(t.split()) for t in texts]
 
-    def embed_documents(self, texts):
+    def embed_documents(self, texts, is_cancelled=None):
         rows = np.zeros((len(texts), self.dim), np.float32)
         for row, text in zip(rows, texts, strict=True):
             for term in content_words(text):
