@@ -23,6 +23,7 @@ from docqa.support import (
     best_sentences,
     cite,
     find_support,
+    is_field_asked_for,
     markers_in,
     standing,
     without_markers,
@@ -33,6 +34,7 @@ from docqa.wording import content_words, sentences, similarity
 OVERRULES_REFUSAL = 0.1  # the score of evidence that is shown although the model said "not found"
 MAX_QUOTES = 2
 QUOTE_MARGIN = 0.6  # of a mark's score, within which a second sentence is shown beside the best
+FIELD_BONUS = 0.5  # of a mark's score, for "Sponsor: Acme" where the sponsor is asked for
 CLAIM_MARGIN = 0.3  # of a mark's score: a claim is of the best sentence, or of one as good
 MIN_READ = 0.015  # of the trained reader's P(the best passage answers)
 SAME_WORDS = 0.8  # two sentences so alike say the same
@@ -199,7 +201,7 @@ def quote_answer(
         if source.score >= quote_score and (source.marks or _is_like(wanted, source))
         for mark in best_sentences(question, source)
     ]
-    quotes.sort(key=lambda quote: -quote.mark.score)
+    quotes.sort(key=lambda q: -q.mark.score - FIELD_BONUS * is_field_asked_for(q.text, question))
     read_score = quotes[0].source.read_score if quotes else None
     if read_score is not None and read_score < MIN_READ:
         return None  # the words are like the question's, but the reader sees no answer there

@@ -35,9 +35,11 @@ MIN_QUOTE_WORDS = 5  # a shorter line without a full stop, colon or number is a 
 MAX_HEADING_CHARS = 100
 ROW_MARK = " | "  # between the cells of a table row
 ROW_SLACK = 0.2  # a row may lack this share of the question's words that another row has
+MIN_FIELD_SHARE = 0.6  # of the question's content words, codes aside, in the name of a field
 SENTENCE_PRICE = 0.2  # a further sentence must bring this share of the words looked for
 
 _CLAUSE = re.compile(r"[,;:](?=\s)|\.\s")
+_FIELD = re.compile(r"([^:|\n]{3,60}):\s+\S")
 _BARE_NUMBER = re.compile(r"\W*\d{1,3}\W*")
 _ASKS_FOR_NUMBER = re.compile(
     r"\b(how many|number|count|which (page|step|chapter|section|version)|no\.)", re.IGNORECASE
@@ -241,6 +243,20 @@ def best_sentences(question: str, evidence: Evidence) -> list[Mark]:
     start, end = max(spans, key=lambda s: len(wanted & set(content_words(text[s[0] : s[1]]))))
     score = max((mark.score for mark in marks), default=evidence.score)
     return [Mark(start, end, score)]
+
+
+def is_field_asked_for(sentence: str, question: str) -> bool:
+    """Return whether `sentence` begins with a name and a colon, and the question asks for that."""
+    field = _FIELD.match(sentence)
+    if field is None:
+        return False
+    name = set(content_words(field[1]))
+    codes = identifier_spans(question)
+    plain = "".join(
+        " " if any(s <= i < e for _, s, e in codes) else c for i, c in enumerate(question)
+    )
+    wanted = set(content_words(plain))
+    return bool(name) and name <= wanted and len(name) >= MIN_FIELD_SHARE * len(wanted)
 
 
 def _whole(mark: Mark, text: str) -> Mark:

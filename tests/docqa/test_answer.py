@@ -4,6 +4,7 @@ from docqa.answer import DOUBTED, UNSUPPORTED, Draft, generate_answer, quote_ans
 from docqa.config import AnswerConfig
 from docqa.events import AnswerText
 from docqa.prompts import NOT_FOUND
+from docqa.support import is_field_asked_for
 from docqa.types import AnswerKind, Mark, PackedPrompt
 from tests.docqa.make import evidence
 from tests.fakes import ScriptedEngine
@@ -134,6 +135,15 @@ def test_what_the_trained_reader_sees_no_answer_in_is_not_quoted():
     source = marked(TEXT, ("The casing bolts", 2.0))
     assert quote_answer(QUESTION, [replace(source, read_score=0.001)], 0.5) is None
     assert quote_answer(QUESTION, [replace(source, read_score=0.1)], 0.5) is not None
+
+
+def test_a_field_that_is_asked_for_is_quoted_before_what_only_speaks_of_it():
+    text = "Ask the chief investigator first. Chief investigator: Ann Lee. Chief: Bo."
+    source = marked(text, ("Ask the", 1.0), ("Chief investigator:", 0.7), ("Chief: Bo", 0.9))
+    quote = quote_answer("Who is the chief investigator of NCT06149832?", [source], 0.5)
+    assert quote.text.startswith("“Chief investigator: Ann Lee.” [1]")
+    assert not is_field_asked_for("Chief: Bo.", "Who is the chief investigator of the large trial?")
+    assert not is_field_asked_for("Chief investigator", "Who is the chief investigator?")
 
 
 def test_a_sentence_without_the_kind_of_value_asked_for_is_no_answer():
