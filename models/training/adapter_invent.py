@@ -11,10 +11,13 @@ made of the same pieces as the real ones.
 
 from __future__ import annotations
 
+import json
+import lzma
 import random
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -59,7 +62,7 @@ class Inventor:
     ) -> None:
         self.data, self.llama, self.adapter, self.n_tokens = data, llama, adapter, n_tokens
         self.rng = random.Random(seed)
-        self.prefix, self.suffix, self.closing = affixes(data)
+        self.prefix, self.suffix, _ = affixes(data)
         ids = range(len(data.arrays["word_ends"]) - 1)
         self.newline = np.array([next(i for i in ids if data.text([i]) == "\n")], np.uint16)
 
@@ -172,25 +175,26 @@ class Inventor:
     def _reading_size(self, made: Invented) -> int:
         return len(self.reading(made)) + len(made.answer)
 
-    # -- rows -------------------------------------------------------------------------------------
 
-    def add(self, made: Sequence[Invented]) -> None:
-        """Add rows to the data set; a similar passage that holds the answer is no distractor."""
-        texts: dict[int, str] = {}
-        for one in made:
-            answer = self.data.text(one.answer).casefold()
-            for passage in one.source.similar:
-                if passage not in texts:
-                    texts[passage] = self.data.text(self.data.piece(passage)).casefold()
-            other = [p for p in one.source.similar if answer not in texts[p]]
-            self.data.add(
-                KIND,
-                np.concatenate([self.prefix, one.question, self.suffix]),
-                np.concatenate([self.prefix, one.question]),
-                np.concatenate([one.answer, self.closing[:1], [MARK], self.closing[1:]]),
-                one.source.passage,
-                other,
-            )
+def add(data: Dataset, made: Sequence[Invented]) -> None:
+    """Add rows to the data set; a similar passage that holds the answer is no distractor."""
+    prefix, suffix, closing = affixes(data)
+    texts: dict[int, str] = {}
+    for one in made:
+        answer = data.text(one.answer).casefold()
+        for passage in one.source.similar:
+            if passage not in texts:
+                texts[passage] = data.text(data.piece(passage)).casefold()
+        other = [p for p in one.source.similar if answer not in texts[p]]
+        data.add(
+            KIND,
+            np.concatenate([prefix, one.question, suffix]),
+            np.concatenate([prefix, one.question]),
+            np.concatenate([one.answer, closing[:1], [MARK], closing[1:]]),
+            one.source.passage,
+            other,
+        )
+    data.settle()
 
 
 def affixes(data: Dataset) -> tuple[Ids, Ids, Ids]:
@@ -241,6 +245,29 @@ def sources(data: Dataset, n_each: int) -> list[Source]:
         for source, n_times in found.values()
         for _ in range(n_times)
         if source.passage not in held and len(data.piece(source.passage)) >= MIN_PASSAGE
+    ]
+
+
+def told(data: Dataset, one: Invented) -> str:
+    """Return an invented question in words, as a line of JSON."""
+    passage = data.text(data.piece(one.source.passage))
+    about = {"question": data.text(one.question), "answer": data.text(one.answer)}
+    return json.dumps({**about, "passage": passage}, ensure_ascii=False)
+
+
+def recalled(data: Dataset, file: Path, tokenize: Callable[[str], Sequence[int]]) -> list[Invented]:
+    """Return what an earlier run invented, as `told`, about passages that `data` still has."""
+    by_text = {data.text(data.piece(s.passage)): s for s in sources(data, 1)}
+    with lzma.open(file, "rt", encoding="utf-8") as lines:
+        rows = [json.loads(line) for line in lines if line.strip()]
+    return [
+        Invented(
+            by_text[row["passage"]],
+            np.array(tokenize(row["answer"]), np.uint16),
+            np.array(tokenize(row["question"]), np.uint16),
+        )
+        for row in rows
+        if row["passage"] in by_text
     ]
 
 

@@ -38,7 +38,16 @@ from models.training.adapter_batches import (
     pack,
     trained_on,
 )
-from models.training.adapter_invent import KIND, Invented, Inventor, sources
+from models.training.adapter_data import Tokenizer
+from models.training.adapter_invent import (
+    KIND,
+    Invented,
+    Inventor,
+    add,
+    recalled,
+    sources,
+    told,
+)
 from models.training.adapter_llama import (
     PROJECTIONS,
     Adapter,
@@ -139,6 +148,7 @@ class Trainer:
         self.n_tokens, self.n_steps, self.seen = plan.n_tokens, 0, 0
         self.watch = self._watched()
         self.invented = False
+        self.recalled: list[Invented] = []
         self.invent_s = 0.0  # spent on inventing
 
     @property
@@ -252,7 +262,7 @@ class Trainer:
                 self.invent()
                 source = Prefetch(batches(self.sampler.samples(), self.n_tokens))
                 tokens, shown = 0, self.elapsed
-            if self.invented and self.progress() > REAL_FROM:
+            if (self.invented or self.recalled) and self.progress() > REAL_FROM:
                 self.sampler.kept[KIND] = P_INVENTED_LATE
             if self.n_steps % 50 == 0 or self.n_steps == 1:
                 mean = float(torch.stack(losses).mean())
@@ -298,13 +308,11 @@ class Trainer:
         made = inventor.written(asked, self.dtype, until(WRITING_LESSONS + WRITING))
         self.note(event="written", asked=len(asked), usable=len(made))
         kept = inventor.agreed(made, self.module.merge(self.base, self.dtype), until(1.0))
-        inventor.add(kept)
-        self.data.settle()
+        add(self.data, kept)
         self.sampler.train = trained_on(self.data)
         self.invent_s = self.elapsed - began
         self.note(event="invented", kept=len(kept), rows=len(self.sampler.train))
-        lines = "\n".join(json.dumps(self._told(one), ensure_ascii=False) for one in kept)
-        (self.out / "invented.jsonl.xz").write_bytes(lzma.compress(lines.encode("utf-8")))
+        self.tell([*self.recalled, *kept])
 
     def _school(self, inventor: Inventor, is_over: Callable[[], bool]) -> None:
         """Teach the writing adapter."""
@@ -323,14 +331,16 @@ class Trainer:
                 self.note(event="writing", step=step, loss=round(float(loss), 4))
         lessons.close()
 
-    def _told(self, one: Invented) -> dict[str, Any]:
-        """Return an invented question in words."""
-        data = self.data
-        return {
-            "question": data.text(one.question),
-            "answer": data.text(one.answer),
-            "passage": data.text(data.piece(one.source.passage)),
-        }
+    def recall(self, made: list[Invented]) -> None:
+        """Train on what an earlier run invented, too, from the beginning."""
+        self.recalled = made
+        add(self.data, made)
+        self.sampler.train = trained_on(self.data)
+
+    def tell(self, made: list[Invented]) -> None:
+        """Write invented questions in words."""
+        lines = "\n".join(told(self.data, one) for one in made)
+        (self.out / "invented.jsonl.xz").write_bytes(lzma.compress(lines.encode("utf-8")))
 
     @torch.no_grad()  # type: ignore[untyped-decorator]
     def watched_loss(self) -> list[float]:
@@ -391,6 +401,7 @@ def main() -> None:
     parser.add_argument("--invent", type=float, default=0.0, help="minutes of writing questions")
     parser.add_argument("--invent-after", type=float, default=2.0, help="minutes")
     parser.add_argument("--invent-each", type=int, default=6, help="questions about a passage")
+    parser.add_argument("--invented", type=Path, help="what an earlier run wrote of that name")
     parser.add_argument("--no-compile", action="store_true")
     parser.add_argument("--full", action="store_true")
     parser.add_argument("--smoke", action="store_true", help="in small, on a CPU")
@@ -422,6 +433,8 @@ def main() -> None:
     torch.set_float32_matmul_precision("high")
     args.out.mkdir(parents=True, exist_ok=True)
     trainer = Trainer(Dataset(args.data), base, plan, args.out, device)
+    if args.invented:
+        trainer.recall(recalled(trainer.data, args.invented, Tokenizer(args.base)))
     trainer.note(event="start", device=device, rows=len(trainer.sampler.train), plan=asdict(plan))
     trainer.train()
     evaluate(trainer)

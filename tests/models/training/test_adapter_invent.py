@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import lzma
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +12,16 @@ import torch
 from models.training import adapter_data
 from models.training.adapter_attention import one_by_one
 from models.training.adapter_batches import Dataset, Sampler
-from models.training.adapter_invent import KIND, Invented, Inventor, Source, sources
+from models.training.adapter_invent import (
+    KIND,
+    Invented,
+    Inventor,
+    Source,
+    add,
+    recalled,
+    sources,
+    told,
+)
 from models.training.adapter_llama import Adapter, Llama
 from models.training.adapter_records import Example, Passage
 from tests.models.training.test_adapter_training import RANKS, ByteTokenizer, base
@@ -59,9 +71,8 @@ def as_invented(data, inventor, row):
 
 def test_a_row_made_of_a_real_question_is_the_real_row(data, inventor):
     rows = real_rows(data)
-    inventor.add([as_invented(data, inventor, row) for row in rows])
     n_before = len(data.rows)
-    data.settle()
+    add(data, [as_invented(data, inventor, row) for row in rows])
     assert len(data.rows) == n_before + len(rows)
     for at, row in enumerate(rows):
         made = n_before + at
@@ -93,12 +104,22 @@ def test_what_is_written_is_taken_apart_and_nonsense_is_dropped(data, inventor):
     assert parsed("pump-\n Which file is it in?") is None  # of the source's header
 
 
+def test_what_an_earlier_run_invented_is_recalled(data, inventor, tmp_path):
+    made = [as_invented(data, inventor, row) for row in real_rows(data)[:3]]
+    file = tmp_path / "invented.jsonl.xz"
+    gone = json.dumps({"question": "Who?", "answer": "Ann", "passage": "not in the data"})
+    file.write_bytes(lzma.compress("\n".join([*(told(data, m) for m in made), gone]).encode()))
+    again = recalled(data, file, ByteTokenizer())
+    assert [(m.source, m.answer.tolist(), m.question.tolist()) for m in again] == [
+        (m.source, m.answer.tolist(), m.question.tolist()) for m in made
+    ]
+
+
 def test_distractors_that_hold_the_answer_are_left_out(data, inventor):
     row = real_rows(data)[0]
     one = as_invented(data, inventor, row)
     twin = Source(one.source.passage, (one.source.passage, *one.source.similar))
-    inventor.add([Invented(twin, one.answer, one.question)])
-    data.settle()
+    add(data, [Invented(twin, one.answer, one.question)])
     assert one.source.passage not in data.other(len(data.rows) - 1)
 
 
