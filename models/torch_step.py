@@ -36,15 +36,20 @@ class DeviceTables:
         self.max_pages = max_pages = -(-max_pages // 16) * 16  # kernels know it as a multiple
         self.tables = torch.zeros((*size, max_pages), dtype=torch.int32, device=device)
         self.counts = torch.zeros(size, dtype=torch.int32, device=device)
-        self.state = torch.zeros(N_STATE, dtype=torch.int32, device=device)
+        # Of a step, brought there in one copy; each part begins at 16 bytes.
+        self._inputs = torch.zeros(8, dtype=torch.int32, device=device)
+        self.state, self.token = self._inputs[:N_STATE], self._inputs[4:6]
         self.sinks = tuple(torch.zeros_like(t) for t in cache.sinks)
         self.newest = tuple(torch.zeros_like(t) for t in cache.newest)
         self._pool = cache.pool
         self._seen: tuple[int, int] | None = None  # cache and version that the tables are of
         self._n_newest = -1
 
-    def refresh(self, cache: KvCache) -> None:
-        """Bring the copy up to a cache. Nothing is copied where only what a step wrote is new."""
+    def refresh(self, cache: KvCache, coming: int | None = None) -> None:
+        """Bring the copy up to a cache. Only counts are copied where all else is a step's own.
+
+        `coming`: the token to be computed; `token` is its id and position, and `state` counts it.
+        """
         now = (id(cache), cache.version)
         if now != self._seen:
             self._copy_tables(cache)
@@ -53,7 +58,12 @@ class DeviceTables:
                 for which in (0, 1):
                     mine[which].copy_(its[which])
         self._seen, self._n_newest = now, cache.n_newest
-        self.state.copy_(torch.tensor([cache.n_sinks, cache.n_newest, 0], dtype=torch.int32))
+        n_sinks, n_newest = cache.n_sinks, cache.n_newest
+        if coming is not None:
+            is_sink = n_sinks < N_SINK and not cache.n_paged + n_newest
+            n_sinks, n_newest = n_sinks + is_sink, n_newest + (not is_sink)
+        counted = [n_sinks, n_newest, 0, 0, coming or 0, cache.next_position, 0, 0]
+        self._inputs.copy_(torch.tensor(counted, dtype=torch.int32))
 
     def note_step(self, cache: KvCache) -> None:
         """Say that a step has written its token into the newest here, and the cache into its own.
@@ -126,7 +136,7 @@ class GraphStep:
         def room(*size: int, dtype: torch.dtype = torch.float32) -> Tensor:
             return torch.zeros(size, dtype=dtype, device=device)
 
-        self.token = room(2, dtype=torch.int32)  # id, position
+        self.token = self.tables.token
         self.x = room(shape.n_embd)
         self.qkv = room(n_qkv)
         self.q = room(shape.n_heads, shape.head_dim)
@@ -149,11 +159,7 @@ class GraphStep:
         Raises:
             NoRoom: the pool is full; the cache is as it was.
         """
-        self.tables.refresh(cache)
-        is_sink = cache.n_sinks < N_SINK and not cache.n_paged + cache.n_newest
-        counted = [cache.n_sinks + is_sink, cache.n_newest + (not is_sink), 0]
-        self.tables.state.copy_(torch.tensor(counted, dtype=torch.int32))
-        self.token.copy_(torch.tensor([token, cache.next_position], dtype=torch.int32))
+        self.tables.refresh(cache, token)
         self.launch(cache)
         k, v = (kept[:, :, None] for kept in self.kept)
         cache.append(k, v)

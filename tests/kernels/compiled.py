@@ -44,7 +44,7 @@ def kind_of(name, constants):
     return "fp32" if name in FLOATS else "i32"
 
 
-def compile_one(name, kernel, constants, num_warps, num_stages=3):
+def compile_one(name, kernel, constants, num_warps, num_stages=3, most_registers=None):
     import triton
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
@@ -58,7 +58,7 @@ def compile_one(name, kernel, constants, num_warps, num_stages=3):
         constexprs={(names.index(n),): value for n, value in constants.items()},
         attrs={(i,): [["tt.divisibility", 16]] for i in aligned},
     )
-    options = {"num_warps": num_warps, "num_stages": num_stages}
+    options = {"num_warps": num_warps, "num_stages": num_stages, "maxnreg": most_registers}
     made = triton.compile(source, target=GPUTarget("cuda", 90, 32), options=options)
     tool = Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
@@ -142,7 +142,8 @@ def variants():
                 "overlaps": way > 0,
             }
             name = f"attend {bits} bits" if not way else f"variant of {bits} bits {label(blocks)}"
-            yield name, kernel, dict(constants), blocks.num_warps, blocks.num_stages
+            launch = blocks.num_warps, blocks.num_stages, blocks.most_registers or None
+            yield name, kernel, dict(constants), *launch
     yield (
         "merge",
         decode_attention.merge_kernel,
