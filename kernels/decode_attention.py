@@ -20,33 +20,15 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from kernels.codes import as_bytes, as_halves, byte_of, load_codes
 from kernels.integers import Activations, store_integers
 from kernels.kv_pages import PAGE
-from kernels.tuned import attend_blocks
+from kernels.overlap import begin, launch_options, wait
+from kernels.tuned import AttendBlocks, attend_blocks
 
 N_STATE = 3  # counts on the device: sinks, newest, first token that may be seen
 ROWS = 16  # of the query tile, at most
-DENSE_PARTS = 3  # 16 sinks and 128 newest are nine blocks of 16
 LOG2E = 1.4426950408889634
-
-
-@triton.jit
-def _halves(codes_ptr, at, half: tl.constexpr, bits: tl.constexpr, dim: tl.constexpr):
-    """Return the codes of one half of the channels, of 64 tokens, as float16.
-
-    Codes are centred (less 128, or 8): sums of them stay small, and so do their errors. A code
-    becomes the fraction of a float16 whose exponent makes it count ones: 1024 + code, or, four bits
-    further up, 64 + code. Converting integers is slower by four.
-    """
-    if bits == 16:
-        return tl.load(codes_ptr + at + half * (dim // 2))
-    if bits == 8:
-        wide = tl.load(codes_ptr + at + half * (dim // 2)).to(tl.uint16)
-        return (wide | 0x6400).to(tl.float16, bitcast=True) - 1152.0
-    packed = tl.load(codes_ptr + at).to(tl.uint16)
-    if half == 0:
-        return ((packed & 15) | 0x6400).to(tl.float16, bitcast=True) - 1032.0
-    return ((packed & 240) | 0x5400).to(tl.float16, bitcast=True) - 72.0
 
 
 @triton.jit
@@ -94,8 +76,12 @@ def attend_kernel(
     rows: tl.constexpr,
     dense_parts: tl.constexpr,  # programs of a head that take the stretches in float16
     block: tl.constexpr,  # tokens at a time of the stretches in float16
+    k_integers: tl.constexpr,  # K's codes are multiplied as bytes, q as two bytes
+    is_asm: tl.constexpr,  # codes are brought to float16 by inline assembly
+    overlaps: tl.constexpr,
 ):
     """Write the output (split, H, D) and LSE (split, H) of one KV head's part of the sequence."""
+    begin(overlaps)
     head = tl.program_id(0)
     split = tl.program_id(1)
     n_splits = tl.num_programs(1) - dense_parts
@@ -103,38 +89,47 @@ def attend_kernel(
     row = tl.arange(0, rows)
     channel = tl.arange(0, half)
     real = row < group
-    q_at = (head * group + row)[None, :] * dim + channel[:, None]
-    q_low = tl.load(q_ptr + q_at, mask=real[None, :], other=0.0)
-    q_high = tl.load(q_ptr + q_at + half, mask=real[None, :], other=0.0)
+    n_sinks = tl.load(state_ptr)
+    first = tl.load(state_ptr + 2)
+    n_pages = tl.load(counts_ptr + head)
+    wait(overlaps)
+    # As bytes, a head of q is two columns of a tile: its high bytes and its low ones.
+    column = tl.arange(0, 2 * rows if k_integers else rows)
+    of_row = column // 2 if k_integers else column
+    is_high = column % 2 == 0
+    q_at = (head * group + of_row)[None, :] * dim + channel[:, None]
+    q_low = tl.load(q_ptr + q_at, mask=(of_row < group)[None, :], other=0.0)
+    q_high = tl.load(q_ptr + q_at + half, mask=(of_row < group)[None, :], other=0.0)
     m = tl.full((rows,), float("-inf"), tl.float32)
     total = tl.zeros((rows,), tl.float32)
     low = tl.zeros((half, rows), tl.float32)
     high = tl.zeros((half, rows), tl.float32)
     zeros_low = tl.zeros((rows,), tl.float32)
     zeros_high = tl.zeros((rows,), tl.float32)
-    n_sinks = tl.load(state_ptr)
-    first = tl.load(state_ptr + 2)
-    n_pages = tl.load(counts_ptr + head)
     token = tl.arange(0, tokens)
     n_steps: tl.constexpr = page // tokens  # of a page
     if split < n_splits:
         per_split = (n_pages + n_splits - 1) // n_splits
-        begin = split * per_split
+        start = split * per_split
         if has_window:
-            begin = tl.maximum(begin, (first - n_sinks) // page)
+            start = tl.maximum(start, (first - n_sinks) // page)
         end = tl.minimum(split * per_split + per_split, n_pages)
         k_width: tl.constexpr = half if k_bits == 4 else dim
         v_width: tl.constexpr = half if v_bits == 4 else dim
-        k_middle: tl.constexpr = 1 << (k_bits - 1)
+        k_middle: tl.constexpr = 0 if k_integers and k_bits == 4 else 1 << (k_bits - 1)
         v_middle: tl.constexpr = 1 << (v_bits - 1)
-        for step in range(begin * n_steps, end * n_steps):
+        for step in range(start * n_steps, end * n_steps):
             index = step // n_steps
             place = tl.load(table_ptr + head * max_pages + index).to(tl.int64)
             inside = (step % n_steps) * tokens + token
             k_at = place * (page * k_width) + inside[:, None] * k_width + channel[None, :]
-            k_low = _halves(k_codes_ptr, k_at, 0, k_bits, dim)
-            k_high = _halves(k_codes_ptr, k_at, 1, k_bits, dim)
+            v_at = place * (page * v_width) + inside[:, None] * v_width + channel[None, :]
+            codes_low, codes_high = load_codes(k_codes_ptr, k_at, k_bits, dim)
+            if is_asm:  # V is under way while the scores are computed
+                v_codes_low, v_codes_high = load_codes(v_codes_ptr, v_at, v_bits, dim)
             if k_bits == 16:
+                k_low = as_halves(codes_low, 0, k_bits, is_asm)
+                k_high = as_halves(codes_high, 1, k_bits, is_asm)
                 scores = tl.dot(k_low, q_low.to(tl.float16))
                 scores = tl.dot(k_high, q_high.to(tl.float16), scores)
             else:
@@ -144,9 +139,29 @@ def attend_kernel(
                 z_low = tl.load(k_zero_ptr + s_at).to(tl.float32)[:, None] + k_middle * s_low
                 z_high = tl.load(k_zero_ptr + s_at + half).to(tl.float32)[:, None]
                 z_high += k_middle * s_high
-                scores = tl.dot(k_low, (q_low * s_low).to(tl.float16))
-                scores = tl.dot(k_high, (q_high * s_high).to(tl.float16), scores)
-                scores += tl.sum(q_low * z_low + q_high * z_high, axis=0)[None, :]
+                zeros = tl.sum(q_low * z_low + q_high * z_high, axis=0)
+                scaled_low, scaled_high = q_low * s_low, q_high * s_high
+                if k_integers:
+                    largest = tl.max(tl.maximum(tl.abs(scaled_low), tl.abs(scaled_high)), axis=0)
+                    inverse = 32512.0 / tl.maximum(largest, 1e-30)
+                    b_low = byte_of(scaled_low, inverse, is_high)
+                    b_high = byte_of(scaled_high, inverse, is_high)
+                    k_low = as_bytes(codes_low, 0, k_bits, is_asm)
+                    k_high = as_bytes(codes_high, 1, k_bits, is_asm)
+                    sums = tl.dot(k_low, b_low, out_dtype=tl.int32)
+                    sums = tl.dot(k_high, b_high, sums, out_dtype=tl.int32)
+                    of_high, of_low = tl.split(tl.reshape(sums, (tokens, rows, 2)))
+                    scores = (of_high * 256 + of_low).to(tl.float32)
+                    # Both columns of a head have the same factor and the same zeros.
+                    factor = tl.max(tl.reshape(largest / 32512.0, (rows, 2)), axis=1)
+                    zeros = tl.max(tl.reshape(zeros, (rows, 2)), axis=1)
+                    scores = scores * factor[None, :] + zeros[None, :]
+                else:
+                    k_low = as_halves(codes_low, 0, k_bits, is_asm)
+                    k_high = as_halves(codes_high, 1, k_bits, is_asm)
+                    scores = tl.dot(k_low, scaled_low.to(tl.float16))
+                    scores = tl.dot(k_high, scaled_high.to(tl.float16), scores)
+                    scores += zeros[None, :]
             scores *= scale_log2
             if has_window:
                 at = n_sinks + index * page + inside
@@ -154,9 +169,10 @@ def attend_kernel(
             p, m, total, low, high, zeros_low, zeros_high = _step(
                 scores, m, total, low, high, zeros_low, zeros_high
             )
-            v_at = place * (page * v_width) + inside[:, None] * v_width + channel[None, :]
-            v_low = _halves(v_codes_ptr, v_at, 0, v_bits, dim)
-            v_high = _halves(v_codes_ptr, v_at, 1, v_bits, dim)
+            if not is_asm:
+                v_codes_low, v_codes_high = load_codes(v_codes_ptr, v_at, v_bits, dim)
+            v_low = as_halves(v_codes_low, 0, v_bits, is_asm)
+            v_high = as_halves(v_codes_high, 1, v_bits, is_asm)
             if v_bits == 16:
                 weights = (p * 256.0).to(tl.float16)
                 low = tl.dot(tl.trans(v_low), weights, low)
@@ -173,13 +189,16 @@ def attend_kernel(
                 zeros_low += tl.sum(p * z_low, axis=0)
                 zeros_high += tl.sum(p * z_high, axis=0)
     else:
+        dense_at = (head * group + row)[None, :] * dim + channel[:, None]
+        dense_low = tl.load(q_ptr + dense_at, mask=real[None, :], other=0.0).to(tl.float16)
+        dense_high = tl.load(q_ptr + dense_at + half, mask=real[None, :], other=0.0).to(tl.float16)
         n_newest = tl.load(state_ptr + 1)
         before = n_sinks + n_pages * page
         wide = tl.arange(0, block)
         share: tl.constexpr = (n_sink_slots + n_newest_slots) // dense_parts
-        begin = (split - n_splits) * share
-        for start in range(begin, tl.minimum(begin + share, n_sinks + n_newest), block):
-            at = start + wide
+        start = (split - n_splits) * share
+        for at_once in range(start, tl.minimum(start + share, n_sinks + n_newest), block):
+            at = at_once + wide
             is_sink = at < n_sinks
             here = at < n_sinks + n_newest
             sink_at = (head * n_sink_slots + at)[:, None] * dim + channel[None, :]
@@ -190,8 +209,8 @@ def attend_kernel(
             k_low += tl.load(newest_k_ptr + new_at, mask=in_new, other=0.0)
             k_high = tl.load(sink_k_ptr + sink_at + half, mask=in_sink, other=0.0)
             k_high += tl.load(newest_k_ptr + new_at + half, mask=in_new, other=0.0)
-            scores = tl.dot(k_low, q_low.to(tl.float16))
-            scores = tl.dot(k_high, q_high.to(tl.float16), scores) * scale_log2
+            scores = tl.dot(k_low, dense_low)
+            scores = tl.dot(k_high, dense_high, scores) * scale_log2
             seen = here
             if has_window:
                 index = tl.where(is_sink, at, before + at - n_sinks)
@@ -230,8 +249,11 @@ def merge_kernel(
     dim: tl.constexpr,
     parts: tl.constexpr,
     has_integers: tl.constexpr,
+    overlaps: tl.constexpr,
 ):
     """Join the parts of one head: weights exp(LSE - max), all in float32."""
+    begin(overlaps)
+    wait(overlaps)
     head = tl.program_id(0)
     part = tl.arange(0, parts)
     channel = tl.arange(0, dim)
@@ -287,21 +309,30 @@ def attend(
     *,
     has_window: bool = False,
     integers: Activations | None = None,
-    blocks: tuple[int, int, int] | None = None,
+    blocks: AttendBlocks | None = None,
+    overlaps: bool = False,
 ) -> None:
     """Write the attention of `q` (H, D) float32 over the cache into `merged` (H, D) float32.
 
-    `integers`: where it also goes as integers, for the product that reads it; heads of a multiple
-    of 32. `blocks`: warps, stages and tokens at a time; None: as measured (`kernels.tuned`).
+    Args:
+        q: turned.
+        kv: the cache of one layer.
+        partials: room; as many parts are made as fit there.
+        merged: written.
+        has_window: tokens before the state's first are hidden.
+        integers: where the output also goes as integers, for the product that reads it; heads of a
+            multiple of 32.
+        blocks: how the cache is read; None: as measured (`kernels.tuned`).
+        overlaps: see `kernels.overlap`.
     """
-    if blocks is None:
-        tuned = attend_blocks(kv.k_bits)
-        blocks = tuned.num_warps, tuned.num_stages, tuned.tokens
-    num_warps, num_stages, tokens = blocks
+    blocks = blocks or attend_blocks(kv.k_bits)
     n_heads, dim = q.shape
     n_kv = kv.table.shape[0]
     n_parts = partials.out.shape[0]
-    assert n_heads // n_kv <= ROWS, "the query tile has 16 rows"
+    group = n_heads // n_kv
+    assert group <= ROWS, "the query tile has 16 rows"
+    k_integers = blocks.k_integers and kv.k_bits < 16
+    rows = max(4 if k_integers else 8, triton.next_power_of_2(group))
     attend_kernel[(n_kv, n_parts)](
         q,
         kv.table,
@@ -315,7 +346,7 @@ def attend(
         kv.table.shape[1],
         dim**-0.5 * LOG2E,
         n_heads,
-        group=n_heads // n_kv,
+        group=group,
         dim=dim,
         k_bits=kv.k_bits,
         v_bits=kv.v_bits,
@@ -323,12 +354,17 @@ def attend(
         n_newest_slots=kv.newest[0].shape[1],
         has_window=has_window,
         page=PAGE,
-        tokens=tokens,
-        rows=8 if n_heads // n_kv <= 8 else ROWS,
-        dense_parts=DENSE_PARTS if n_parts > 2 * DENSE_PARTS else 1,
+        tokens=blocks.tokens,
+        rows=rows,
+        dense_parts=blocks.dense_parts if n_parts > 2 * blocks.dense_parts else 1,
         block=16,
-        num_warps=num_warps,
-        num_stages=num_stages,
+        k_integers=k_integers,
+        is_asm=blocks.is_asm and q.is_cuda,
+        overlaps=overlaps,
+        num_warps=blocks.num_warps,
+        num_stages=blocks.num_stages,
+        **({"maxnreg": blocks.most_registers} if blocks.most_registers and q.is_cuda else {}),
+        **launch_options(overlaps),
     )
     merge_kernel[(n_heads,)](
         partials.out,
@@ -344,4 +380,6 @@ def attend(
         dim=dim,
         has_integers=integers is not None,
         parts=triton.next_power_of_2(n_parts),
+        overlaps=overlaps,
+        **launch_options(overlaps),
     )

@@ -4,7 +4,7 @@ Plain torch takes some fifty bytes of traffic a weight for it, this kernel 2.6: 
 read the weights once in this form.
 """
 
-# ruff: noqa: ANN001, ANN201 (what a kernel takes are pointers and tensors of Triton)
+# ruff: noqa: ANN001, ANN201, ANN202 (what a kernel takes are pointers and tensors of Triton)
 from __future__ import annotations
 
 import torch
@@ -12,8 +12,16 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from kernels.matvec import group_factor
 from kernels.packed import PackedMatrix
+
+
+@triton.jit
+def _factor(factor_ptr, sub_ptr, group, per_super, mask, has_sub: tl.constexpr):
+    """Return d * sub of groups."""
+    value = tl.load(factor_ptr + group // per_super, mask=mask, other=0.0).to(tl.float32)
+    if has_sub:
+        value *= tl.load(sub_ptr + group, mask=mask, other=0).to(tl.float32)
+    return value
 
 
 @triton.jit
@@ -46,10 +54,10 @@ def unpack_kernel(
         above = tl.load(high_ptr + run * h + i // share, mask=here, other=0)
         code |= ((above >> ((i % share) * (8 * h) + j * h)) & ((1 << h) - 1)) << 4
     group = run * halves + (j * halves) // 8
-    scale = group_factor(d_ptr, sub_ptr, 0, 0, 0, group, per_super, here, has_sub)
+    scale = _factor(d_ptr, sub_ptr, group, per_super, here, has_sub)
     weight = (code - offset).to(tl.float32) * scale
     if has_min:
-        weight -= group_factor(dmin_ptr, submin_ptr, 0, 0, 0, group, per_super, here, has_sub)
+        weight -= _factor(dmin_ptr, submin_ptr, group, per_super, here, has_sub)
     tl.store(out_ptr + run * 32 + j * 4 + i, weight.to(out_ptr.dtype.element_ty), mask=here)
 
 

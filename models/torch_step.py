@@ -8,6 +8,8 @@ that one recording serves a whole conversation.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -19,7 +21,7 @@ from kernels.kv_pages import PAGE
 from kernels.matvec import matvec, prepare
 from kernels.reference import rms_norm
 from kernels.step import turn_and_keep
-from kernels.tuned import attend_blocks
+from kernels.tuned import STEP, StepTuning, attend_blocks
 from models.kv_cache import N_SINK, KvCache
 from models.torch_decoder import Decoder
 from models.torch_weights import Layer, Linear, joined
@@ -34,15 +36,20 @@ class DeviceTables:
         self.max_pages = max_pages = -(-max_pages // 16) * 16  # kernels know it as a multiple
         self.tables = torch.zeros((*size, max_pages), dtype=torch.int32, device=device)
         self.counts = torch.zeros(size, dtype=torch.int32, device=device)
-        self.state = torch.zeros(N_STATE, dtype=torch.int32, device=device)
+        # Of a step, brought there in one copy; each part begins at 16 bytes.
+        self._inputs = torch.zeros(8, dtype=torch.int32, device=device)
+        self.state, self.token = self._inputs[:N_STATE], self._inputs[4:6]
         self.sinks = tuple(torch.zeros_like(t) for t in cache.sinks)
         self.newest = tuple(torch.zeros_like(t) for t in cache.newest)
         self._pool = cache.pool
         self._seen: tuple[int, int] | None = None  # cache and version that the tables are of
         self._n_newest = -1
 
-    def refresh(self, cache: KvCache) -> None:
-        """Bring the copy up to a cache. Nothing is copied where only what a step wrote is new."""
+    def refresh(self, cache: KvCache, coming: int | None = None) -> None:
+        """Bring the copy up to a cache. Only counts are copied where all else is a step's own.
+
+        `coming`: the token to be computed; `token` is its id and position, and `state` counts it.
+        """
         now = (id(cache), cache.version)
         if now != self._seen:
             self._copy_tables(cache)
@@ -51,7 +58,12 @@ class DeviceTables:
                 for which in (0, 1):
                     mine[which].copy_(its[which])
         self._seen, self._n_newest = now, cache.n_newest
-        self.state.copy_(torch.tensor([cache.n_sinks, cache.n_newest, 0], dtype=torch.int32))
+        n_sinks, n_newest = cache.n_sinks, cache.n_newest
+        if coming is not None:
+            is_sink = n_sinks < N_SINK and not cache.n_paged + n_newest
+            n_sinks, n_newest = n_sinks + is_sink, n_newest + (not is_sink)
+        counted = [n_sinks, n_newest, 0, 0, coming or 0, cache.next_position, 0, 0]
+        self._inputs.copy_(torch.tensor(counted, dtype=torch.int32))
 
     def note_step(self, cache: KvCache) -> None:
         """Say that a step has written its token into the newest here, and the cache into its own.
@@ -101,8 +113,14 @@ class GraphStep:
     they are made each time, which is how they are tested without a GPU.
     """
 
-    def __init__(self, decoder: Decoder, cache: KvCache, context_length: int) -> None:
-        """Make the buffers for caches like `cache`.
+    def __init__(
+        self,
+        decoder: Decoder,
+        cache: KvCache,
+        context_length: int,
+        tuning: StepTuning = STEP,
+    ) -> None:
+        """Make the buffers for caches like `cache`; `tuning`: of the launches.
 
         Raises:
             ModelRefused: a shape, adapter or weight format that the kernels do not take.
@@ -118,7 +136,7 @@ class GraphStep:
         def room(*size: int, dtype: torch.dtype = torch.float32) -> Tensor:
             return torch.zeros(size, dtype=dtype, device=device)
 
-        self.token = room(2, dtype=torch.int32)  # id, position
+        self.token = self.tables.token
         self.x = room(shape.n_embd)
         self.qkv = room(n_qkv)
         self.q = room(shape.n_heads, shape.head_dim)
@@ -127,13 +145,13 @@ class GraphStep:
         self.logits = room(shape.n_vocab)
         kept = (shape.n_layers, shape.n_kv_heads, shape.head_dim)
         self.kept = room(*kept, dtype=torch.float16), room(*kept, dtype=torch.float16)
-        self.partials = self._partials(n_splits_for(cache, device))
-        self.graph: torch.cuda.CUDAGraph | None = None
-
-    def _partials(self, n_splits: int) -> Partials:
-        shape = self.decoder.shape
-        out = torch.zeros(n_splits + 1, shape.n_heads, shape.head_dim, device=self.device)
-        return Partials(out, torch.zeros(n_splits + 1, shape.n_heads, device=self.device))
+        # Triton's interpreter has none of what makes launches overlap.
+        self.tuning = tuning if device.type == "cuda" else replace(tuning, overlaps=False)
+        self.n_parts = n_parts_for(cache, device, tuning)
+        self._partials = Partials(
+            room(self.n_parts, shape.n_heads, shape.head_dim), room(self.n_parts, shape.n_heads)
+        )
+        self.graphs: dict[int, torch.cuda.CUDAGraph] = {}  # by the parts of a sequence
 
     def run(self, token: int, cache: KvCache) -> Tensor:
         """Compute a token on top of `cache`, append it, return the logits (n_vocab,) float32.
@@ -141,42 +159,46 @@ class GraphStep:
         Raises:
             NoRoom: the pool is full; the cache is as it was.
         """
-        self.tables.refresh(cache)
-        is_sink = cache.n_sinks < N_SINK and not cache.n_paged + cache.n_newest
-        counted = [cache.n_sinks + is_sink, cache.n_newest + (not is_sink), 0]
-        self.tables.state.copy_(torch.tensor(counted, dtype=torch.int32))
-        self.token.copy_(torch.tensor([token, cache.next_position], dtype=torch.int32))
-        self._launch()
+        self.tables.refresh(cache, token)
+        self.launch(cache)
         k, v = (kept[:, :, None] for kept in self.kept)
         cache.append(k, v)
         self.tables.note_step(cache)
         return self.logits
 
-    def _launch(self) -> None:
+    def launch(self, cache: KvCache) -> None:
+        """Compute the token over what the tables say, with the parts that suit the cache."""
+        n_parts = self._parts_of(cache)
         if self.device.type != "cuda":
-            self.compute()
+            self.compute(n_parts)
             return
-        if self.graph is None:
-            self.graph = self._recorded()
-        self.graph.replay()
+        if n_parts not in self.graphs:
+            self.graphs[n_parts] = self._recorded(n_parts)
+        self.graphs[n_parts].replay()
 
-    def _recorded(self) -> torch.cuda.CUDAGraph:
+    def _parts_of(self, cache: KvCache) -> int:
+        for n_pages, n_parts in self.tuning.short:
+            if cache.n_paged <= n_pages * PAGE:
+                return min(n_parts, self.n_parts)
+        return self.n_parts
+
+    def _recorded(self, n_parts: int) -> torch.cuda.CUDAGraph:
         """Record a step. Kernels are compiled by a run before, whose results are overwritten."""
-        self.compute()
+        self.compute(n_parts)
         torch.cuda.synchronize(self.device)
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph):
-            self.compute()
+            self.compute(n_parts)
         return graph
 
-    def compute(self) -> None:
-        """Launch the kernels of one step."""
+    def compute(self, n_parts: int) -> None:
+        """Launch the kernels of one step, a sequence in `n_parts` parts."""
         weights = self.decoder.weights
         self.x.copy_(weights.embedding.rows(self.token[:1].long())[0])
         for index, layer in enumerate(weights.layers):
             of_attention, of_feed_forward = self._fused[index]
             self._products(of_attention, self.x, self.qkv, norm=layer.attn_norm)
-            self._attention(index, layer)
+            self._attention(index, layer, n_parts)
             is_ready = self._merges_integers(layer)
             self._products(
                 [layer.o], self.mixed.view(-1), self.x, residual=self.x, is_ready=is_ready
@@ -185,7 +207,7 @@ class GraphStep:
             self._products([layer.down], self.gate_up, self.x, residual=self.x, is_gated=True)
         self._products([weights.output], self.x, self.logits, norm=weights.norm)
 
-    def _attention(self, index: int, layer: Layer) -> None:
+    def _attention(self, index: int, layer: Layer, n_parts: int) -> None:
         shape, decoder = self.decoder.shape, self.decoder
         kv = self.tables.layer(index)
         norms = None
@@ -204,9 +226,18 @@ class GraphStep:
             kv.newest,
             eps=shape.eps,
             is_interleaved=shape.is_interleaved,
+            overlaps=self.tuning.overlaps,
         )
         integers = self._room(self.mixed.numel()) if self._merges_integers(layer) else None
-        attend(self.q, kv, self.partials, self.mixed, integers=integers)
+        attend(
+            self.q,
+            kv,
+            Partials(self._partials.out[:n_parts], self._partials.lse[:n_parts]),
+            self.mixed,
+            integers=integers,
+            blocks=self.tuning.attend,
+            overlaps=self.tuning.overlaps,
+        )
 
     def _merges_integers(self, layer: Layer) -> bool:
         """Whether the attention's last kernel may hand its output on as integers."""
@@ -227,20 +258,28 @@ class GraphStep:
 
         By the kernel, or by torch for weights that are floats. `is_ready`: x is there as integers.
         """
-        eps = self.decoder.shape.eps
+        eps, overlaps = self.decoder.shape.eps, self.tuning.overlaps
         integers = None
         for linear in linears:
             if linear.packed is not None and integers is None:
                 integers = self._room(linear.packed.k)
                 if not is_ready:
-                    prepare(x, integers, norm=norm, eps=eps, is_gated=is_gated)
+                    prepare(x, integers, norm=norm, eps=eps, is_gated=is_gated, overlaps=overlaps)
         at = 0
         for linear in linears:
             n = n_rows(linear)
             target = out[at : at + n]
             if linear.packed is not None:
                 assert integers is not None
-                matvec(linear.packed, integers, target, bias=linear.bias, residual=residual)
+                matvec(
+                    linear.packed,
+                    integers,
+                    target,
+                    bias=linear.bias,
+                    residual=residual,
+                    early=self.tuning.early,
+                    overlaps=overlaps,
+                )
             else:
                 self._plain_product(linear, x, target, norm, residual, is_gated)
             at += n
@@ -320,13 +359,16 @@ def _one_of(run: list[Linear]) -> Linear:
     return Linear(packed=matrix, bias=torch.cat(biases) if biases else None)
 
 
-def n_splits_for(cache: KvCache, device: torch.device) -> int:
-    """Return the parts of a sequence: some programs for each multiprocessor."""
+def n_parts_for(cache: KvCache, device: torch.device, tuning: StepTuning) -> int:
+    """Return the parts of a long sequence: some programs for each multiprocessor."""
     if device.type != "cuda":
-        return 2
+        return 3
     n_units: int = torch.cuda.get_device_properties(device).multi_processor_count
-    a_unit = attend_blocks(cache.pool.form.k_bits).programs
-    return max(1, min(127, a_unit * n_units // cache.shape.n_kv_heads - 1))
+    blocks = tuning.attend or attend_blocks(cache.pool.form.k_bits)
+    n_parts = blocks.programs * n_units // cache.shape.n_kv_heads
+    if n_parts > 64:  # what joins them takes a power of two: a few above one are not worth it
+        n_parts -= n_parts % 64
+    return max(2, min(256, n_parts))
 
 
 def refuse_step(decoder: Decoder, cache: KvCache) -> None:

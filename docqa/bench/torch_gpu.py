@@ -23,6 +23,8 @@ from typing import Any
 
 from docqa.bench.torch_kernels import KERNELS, Sweep, fill, warm_up
 from docqa.bench.torch_model import load_model
+from docqa.bench.torch_variants import time_steps
+from kernels.tuned import AttendBlocks
 
 KV = {"f16": 16, "q8_0": 8, "q4_0": 4}
 COPY_BYTES = 4 << 30
@@ -42,7 +44,9 @@ def main() -> None:
     parser.add_argument(
         "--deep-kv", nargs="*", default=["q8_0"], help="KV types llama.cpp runs at the deepest with"
     )
-    parser.add_argument("--only", nargs="*", choices=("kernels", "decode", "prefill", "llama"))
+    parts = ("kernels", "decode", "variants", "prefill", "llama")
+    parser.add_argument("--only", nargs="*", choices=parts)
+    parser.add_argument("--bits", type=int, nargs="*", default=[8, 4, 16], help="of attention's KV")
     parser.add_argument("--kernels", nargs="*", choices=KERNELS, default=list(KERNELS))
     parser.add_argument("--warm-up", type=int, default=0, help="processes that compile first")
     parser.add_argument("--profile", action="store_true", help="where a decoded token's time goes")
@@ -71,17 +75,22 @@ class Bench:
         """Whether a part was asked for."""
         return not self.arguments.only or part in self.arguments.only
 
+    def wants_variants(self) -> bool:
+        """Whether the step is to be timed in other ways: only where that was asked for."""
+        return "variants" in (self.arguments.only or ())
+
     def run(self) -> None:
         """Run all parts that were asked for."""
         if self.wants("kernels") and self.arguments.warm_up and self.device.type == "cuda":
             began = time.perf_counter()
-            n = warm_up(self.arguments.warm_up)
+            n = warm_up(self.arguments.warm_up, self.arguments.kernels, self.arguments.bits)
             self.note("compiled", configurations=n, s=time.perf_counter() - began)
         self.ceiling()
+        sweep = Sweep(self)
         if self.wants("kernels"):
-            Sweep(self).run()
-        if self.wants("decode") or self.wants("prefill"):
-            self.model()
+            sweep.run()
+        if self.wants("decode") or self.wants("prefill") or self.wants_variants():
+            self.model(sweep.best)
         if self.wants("llama") and self.arguments.llama_bench:
             self.llama()
 
@@ -147,8 +156,11 @@ class Bench:
 
     # -- the whole model --------------------------------------------------------------------------
 
-    def model(self) -> None:
-        """Time decode and prefill of the model for each KV type and depth."""
+    def model(self, best: dict[int, AttendBlocks]) -> None:
+        """Time decode and prefill of the model for each KV type and depth.
+
+        `best`: attention's fastest, by the bits of K, for the variants of the step.
+        """
         import torch
 
         from models.kv_cache import KvCache, KvFormat, PagePool
@@ -166,6 +178,8 @@ class Bench:
                 form = KvFormat(KV[kind], KV[kind])
                 cache = KvCache(PagePool(n_pages, shape.head_dim, form, self.device), shape)
                 fill(cache, depth)
+                if self.wants_variants() and self.device.type == "cuda":
+                    time_steps(self, decoder, cache, kind, depth, best.get(KV[kind]))
                 if self.wants("decode"):
                     self._decode(decoder, cache, kind, depth, n_bytes)
                 if self.wants("prefill") and depth <= DEEP:
@@ -204,13 +218,12 @@ class Bench:
             kv_gib=cache.n_bytes / 2**30,
         )
         if step is not None:
-            assert step.graph is not None
-            took = self.seconds(step.graph.replay, 20)
+            took = self.seconds(lambda: step.launch(cache), 20)
             self.note(f"step {kind} at {depth}", ms_of_graph=took * 1e3)
             if self.arguments.profile:
-                self._profile(step.graph.replay, f"{kind} at {depth}")
+                self._profile(lambda: step.launch(cache), f"{kind} at {depth}")
 
-    def _profile(self, replay: Callable[[], None], what: str, n: int = 5) -> None:
+    def _profile(self, replay: Callable[[], object], what: str, n: int = 5) -> None:
         """Note the kernels of a step by their time; nothing where the driver does not tell."""
         import torch
         from torch.profiler import ProfilerActivity, profile

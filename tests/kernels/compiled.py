@@ -44,7 +44,7 @@ def kind_of(name, constants):
     return "fp32" if name in FLOATS else "i32"
 
 
-def compile_one(name, kernel, constants, num_warps, num_stages=3):
+def compile_one(name, kernel, constants, num_warps, num_stages=3, most_registers=None):
     import triton
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
@@ -58,7 +58,7 @@ def compile_one(name, kernel, constants, num_warps, num_stages=3):
         constexprs={(names.index(n),): value for n, value in constants.items()},
         attrs={(i,): [["tt.divisibility", 16]] for i in aligned},
     )
-    options = {"num_warps": num_warps, "num_stages": num_stages}
+    options = {"num_warps": num_warps, "num_stages": num_stages, "maxnreg": most_registers}
     made = triton.compile(source, target=GPUTarget("cuda", 90, 32), options=options)
     tool = Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
@@ -85,8 +85,8 @@ def run(*command):
 
 
 def variants():
+    from docqa.bench.torch_variants import attend_variants, label
     from kernels import decode_attention, matvec, step, unpack
-    from kernels.tuned import attend_blocks
 
     for name, bits, offset, halves, per_super, has_sub, has_min in (
         ("q4_k", 4, 0, 1, 8, True, True),
@@ -106,13 +106,17 @@ def variants():
         ends = {"has_bias": False, "has_residual": True, "is_native": True, "is_even": True}
         blocks = {"block_n": 1, "block_g": 32, "unroll": 2}
         kernel = matvec.matvec_kernel
-        yield f"matvec {name}", kernel, {**form, **ends, **blocks}, 1
+        for early, overlaps in ((0, False), (1, True), (4, True)):
+            how = f" {early} early" if overlaps else ""
+            constants = {**form, **ends, **blocks, "early": early, "overlaps": overlaps}
+            yield f"matvec {name}{how}", kernel, constants, 1
     for end in ("norm", "gate"):
         constants = {
             "has_norm": end == "norm",
             "has_gate": end == "gate",
             "block_k": 4096,
             "block_r": 8,
+            "overlaps": True,
         }
         yield f"prepare {end}", matvec.prepare_kernel, constants, 4
     for bits in (16, 8, 4):
@@ -125,18 +129,25 @@ def variants():
             "n_newest_slots": 128,
             "has_window": False,
             "page": 64,
-            "rows": 8,
-            "dense_parts": 3,
             "block": 16,
         }
-        blocks = attend_blocks(bits)
-        constants["tokens"] = blocks.tokens
         kernel = decode_attention.attend_kernel
-        yield f"attend {bits} bits", kernel, constants, blocks.num_warps, blocks.num_stages
+        for way, blocks in enumerate(attend_variants(bits)):
+            constants |= {
+                "rows": 4 if blocks.k_integers else 8,
+                "dense_parts": blocks.dense_parts,
+                "tokens": blocks.tokens,
+                "k_integers": blocks.k_integers,
+                "is_asm": blocks.is_asm,
+                "overlaps": way > 0,
+            }
+            name = f"attend {bits} bits" if not way else f"variant of {bits} bits {label(blocks)}"
+            launch = blocks.num_warps, blocks.num_stages, blocks.most_registers or None
+            yield name, kernel, dict(constants), *launch
     yield (
         "merge",
         decode_attention.merge_kernel,
-        {"dim": 128, "parts": 128, "has_integers": True},
+        {"dim": 128, "parts": 128, "has_integers": True, "overlaps": True},
         4,
     )
     constants = {
@@ -148,6 +159,7 @@ def variants():
         "has_norm": True,
         "n_newest_slots": 128,
         "n_sink_slots": 16,
+        "overlaps": True,
     }
     yield "turn and keep", step.turn_kernel, constants, 1
 

@@ -27,7 +27,7 @@ def cache_of(n, bits, n_kv=2, head_dim=64, group=3, seed=0):
     return cache, torch.randn(n_kv * group, head_dim).to(DEVICE) / 4
 
 
-def run(cache, q, n_splits=3, first=0):
+def run(cache, q, n_splits=3, first=0, **how):
     from kernels.decode_attention import Partials, attend
     from models.torch_step import DeviceTables
 
@@ -37,7 +37,7 @@ def run(cache, q, n_splits=3, first=0):
     out = torch.full((n_splits + 1, *q.shape), float("nan"), device=DEVICE)
     lse = torch.full((n_splits + 1, q.shape[0]), float("nan"), device=DEVICE)
     merged = torch.full_like(q, float("nan"))
-    attend(q, tables.layer(1), Partials(out, lse), merged, has_window=first > 0)
+    attend(q, tables.layer(1), Partials(out, lse), merged, has_window=first > 0, **how)
     return merged
 
 
@@ -56,6 +56,20 @@ def test_it_is_plain_attention_over_what_the_cache_holds(bits, n):
     truth = expected(cache, q)
     for n_splits in (3, 8):  # with one program for what is in float16, and with several
         found = run(cache, q, n_splits)
+        assert (found - truth).norm() / truth.norm() < 2e-3
+
+
+@pytest.mark.parametrize("bits", [(8, 8), (4, 4), (8, 4)])
+@pytest.mark.parametrize(("group", "head_dim"), [(1, 64), (3, 64), (4, 128), (16, 32)])
+@pytest.mark.parametrize("tokens", [32, 64])
+def test_k_multiplied_as_bytes(bits, group, head_dim, tokens):
+    from kernels.tuned import AttendBlocks
+
+    blocks = AttendBlocks(1, 1, tokens, 8, 9, k_integers=True, is_asm=True)
+    cache, q = cache_of(400, bits, group=group, head_dim=head_dim)
+    truth = expected(cache, q)
+    for n_splits in (3, 30):
+        found = run(cache, q, n_splits, blocks=blocks)
         assert (found - truth).norm() / truth.norm() < 2e-3
 
 
