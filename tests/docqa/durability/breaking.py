@@ -1,10 +1,12 @@
 """Breaks operations of a small library at each of their steps. A process of its own.
 
     LD_PRELOAD=SHIM python -m tests.docqa.durability.breaking FOLDER SHIM N OPERATION… -- HOW…
+    … breaking --shard I/K FOLDER SHIM N OPERATION… -- HOW…
 
 HOW is `once` (one step fails with EIO), `ever` (each step from one on fails with ENOSPC), `kill`,
 `tear` (half of a write, then kill), where a step is a call of the system; `sql-once`, `sql-ever`
-and `sql-kill` do the same to statements of SQLite. N steps are tried, evenly spread; 0: every one.
+and `sql-kill` do the same to statements of SQLite. N steps are tried, evenly spread; 0: every one;
+of these, with `--shard 2/5`, the second, the seventh, and so on, so five processes do them all.
 Each runs in a fork of this process, which itself opens nothing. Prints a JSON list: the operation,
 how, its number of steps, of runs, of deaths, and what was wrong.
 """
@@ -177,6 +179,10 @@ def steps(n_steps: int, n_runs: int) -> list[int]:
 
 
 def main(argv: list[str]) -> None:
+    first, stride = 0, 1
+    if argv[0] == "--shard":
+        number, _, n_shards = argv[1].partition("/")
+        first, stride, argv = int(number) - 1, int(n_shards), argv[2:]
     folder, shim, n_runs, *rest = argv
     operations, manners = rest[: rest.index("--")], rest[rest.index("--") + 1 :]
     small.shrink()
@@ -187,7 +193,8 @@ def main(argv: list[str]) -> None:
         breaker = Breaker(place, load(shim), operation)
         for how in manners:
             n_steps = breaker.count(how)
-            found = [breaker.at(n, how) for n in steps(n_steps, int(n_runs))]
+            chosen = steps(n_steps, int(n_runs))[first::stride]
+            found = [breaker.at(n, how) for n in chosen]
             results.append(
                 {
                     "operation": operation,
