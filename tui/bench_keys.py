@@ -195,7 +195,8 @@ def _child(phase: str, folder: Path, n_pages: int) -> None:
 
         def _keep_asking(self) -> None:
             if not self.answering.is_running:
-                self.answering.ask(QUESTIONS[len(self.main.turns) % len(QUESTIONS)])
+                question = QUESTIONS[len(self.main.turns) % len(QUESTIONS)]
+                self.pacing.gently(lambda: self.answering.ask(question))  # as after Enter
 
     config = Config(library=LibraryConfig(folder / f"library-{phase}"))
     with build(config, reads_elsewhere=True) as workspace:
