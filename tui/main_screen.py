@@ -11,13 +11,14 @@ from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
 from textual.content import Content
 from textual.screen import Screen
-from textual.widgets import Footer, Static
+from textual.widgets import Static
 
 from docqa.parse.render import PageRenderer
 from docqa.types import Document
 from docqa.workspace import Workspace
 from tui.documents_panel import DocumentsPanel
 from tui.evidence import EvidencePane
+from tui.key_hints import KeyHints
 from tui.messages import (
     DocumentChosen,
     MainReady,
@@ -76,7 +77,7 @@ class MainScreen(Screen[None]):
                 yield QuestionLine(id="question")
             yield EvidencePane(self._workspace, self._renderer, self._graphics, id="evidence")
         yield self._status_line
-        yield Footer()
+        yield KeyHints()
 
     def on_mount(self) -> None:
         """Begin in the question line."""
