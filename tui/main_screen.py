@@ -11,6 +11,7 @@ from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
 from textual.content import Content
 from textual.screen import Screen
+from textual.timer import Timer
 from textual.widgets import Static
 
 from docqa.parse.render import PageRenderer
@@ -34,6 +35,8 @@ from tui.status import Status, StatusLine
 from tui.transcript import Transcript
 from tui.turns import Turn
 from tui.welcome import welcome_content
+
+PAINT_S = 1 / 120  # between two looks at what is to be painted
 
 
 class MainScreen(Screen[None]):
@@ -60,8 +63,19 @@ class MainScreen(Screen[None]):
         self._renderer, self._graphics = renderer, graphics
         self._status_line = StatusLine(status, id="status")
         self._transcript = Transcript(id="transcript")
+        self._paint_timer: Timer | None = None
         self.turns: list[Turn] = []
         self.chosen: Turn | None = None
+
+    @property
+    def _update_timer(self) -> Timer:
+        # Textual's own beats 60 times a second and, after a paint that took longer than a beat,
+        # misses one more: a key then waited up to 33 ms for nothing.
+        if self._paint_timer is None:
+            self._paint_timer = self.set_interval(
+                PAINT_S, self._on_timer_update, name="screen_update", pause=True
+            )
+        return self._paint_timer
 
     def compose(self) -> ComposeResult:
         """Lay out the panes."""
