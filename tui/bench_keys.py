@@ -195,8 +195,7 @@ def _child(phase: str, folder: Path, n_pages: int) -> None:
 
         def _keep_asking(self) -> None:
             if not self.answering.is_running:
-                question = QUESTIONS[len(self.main.turns) % len(QUESTIONS)]
-                self.pacing.gently(lambda: self.answering.ask(question))  # as after Enter
+                self.answering.ask(QUESTIONS[len(self.main.turns) % len(QUESTIONS)])
 
     config = Config(library=LibraryConfig(folder / f"library-{phase}"))
     with build(config, reads_elsewhere=True) as workspace:
