@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from docqa.events import AskEvent
 from docqa.workspace import AskOptions
-from tui.feed import FRAME_S, EventRun
+from tui.feed import EventRun
 from tui.messages import ModelFailed
 from tui.plain import file_name
 from tui.turns import Phase, Turn
@@ -80,7 +80,7 @@ class Answering:
     def progressed(self, run: EventRun[object]) -> None:
         """Fetch the events a frame later, all that came until then."""
         if run is self._run:
-            self._app.set_timer(FRAME_S, self._take_events)
+            self._app.pacing.soon(self._take_events)
 
     def ended(self, run: EventRun[object]) -> None:
         """Show the end: the answer, or the error as an error."""

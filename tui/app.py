@@ -11,6 +11,7 @@ import os
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from time import thread_time
 from typing import ClassVar
@@ -28,7 +29,7 @@ from docqa.types import Document
 from docqa.workspace import NO_MODEL_NAME, Workspace
 from tui.answering import Answering
 from tui.conversation import Conversation
-from tui.feed import RunEnded, RunProgressed
+from tui.feed import EventRun, RunEnded, RunProgressed
 from tui.gpu import PERIOD_S, gpu_line
 from tui.indexing import Indexing
 from tui.library import LibraryAsked, LibraryScreen
@@ -48,6 +49,7 @@ from tui.messages import (
     WorkDone,
 )
 from tui.model_screen import ModelChosen, ModelScreen
+from tui.pacing import Pacing
 from tui.page_view import Graphics
 from tui.plain import EdgeFilter, counted
 from tui.sessions import SessionKeeper
@@ -102,6 +104,7 @@ class DocqaApp(App[int]):
         self.indexing = Indexing(self)
         self.watching = Watching(self)
         self.tidying = Tidying(self)
+        self.pacing = Pacing(self)
         self._listing = Listing(self)
         for theme in THEMES:
             self.register_theme(theme)
@@ -162,10 +165,13 @@ class DocqaApp(App[int]):
 
     @on(RunEnded)
     def _on_run_ended(self, message: RunEnded) -> None:
+        self.pacing.gently(partial(self._end_run, message.run))
+
+    def _end_run(self, run: EventRun[object]) -> None:
         if self.main.is_laid_out:
-            self.answering.ended(message.run)
-            self.indexing.ended(message.run)
-            self.watching.ended(message.run)
+            self.answering.ended(run)
+            self.indexing.ended(run)
+            self.watching.ended(run)
 
     # Documents
 
@@ -175,6 +181,9 @@ class DocqaApp(App[int]):
 
     @on(DocumentsRead)
     def _on_documents_read(self, message: DocumentsRead) -> None:
+        self.pacing.gently(partial(self._take_documents, message))
+
+    def _take_documents(self, message: DocumentsRead) -> None:
         began_s = thread_time()
         if message.error:
             self.notify_plain(message.error, is_error=True)
@@ -318,6 +327,8 @@ class DocqaApp(App[int]):
         """Note that somebody types, and go on."""
         if isinstance(event, events.InputEvent):
             self.tidying.typed()
+        if isinstance(event, events.Key):
+            self.pacing.typed()
         await super().on_event(event)
 
     async def action_quit(self) -> None:

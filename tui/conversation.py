@@ -43,7 +43,11 @@ class Conversation:
 
     def show(self) -> None:
         """Show the list as it is now."""
-        self._in_thread(self._keeper.rows, self._show_rows)
+
+        def show(rows: Sequence[SessionRow]) -> None:
+            self._app.pacing.gently(partial(self._show_rows, rows))
+
+        self._in_thread(self._keeper.rows, show)
 
     def _show_rows(self, rows: Sequence[SessionRow]) -> None:
         if self._app.main.is_laid_out:

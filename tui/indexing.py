@@ -10,7 +10,7 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 from docqa.events import SyncEvent
-from tui.feed import FRAME_S, EventRun
+from tui.feed import EventRun
 from tui.library import LibraryScreen
 from tui.plain import file_name
 from tui.sync_state import SyncState
@@ -85,7 +85,7 @@ class Indexing:
     def progressed(self, run: EventRun[object]) -> None:
         """Fetch the events a frame later, all that came until then."""
         if run is self._run:
-            self._app.set_timer(FRAME_S, self._take_events)
+            self._app.pacing.soon(self._take_events)
 
     def _take_events(self) -> None:
         if self._run is None or not self._app.main.is_laid_out:

@@ -15,10 +15,11 @@ from textual.containers import Horizontal, Vertical
 from textual.content import Content
 from textual.message import Message
 from textual.screen import Screen
-from textual.widgets import DataTable, Footer, Input, Static, Tree
+from textual.widgets import DataTable, Input, Static, Tree
 
 from docqa.types import Document, State
 from tui.documents_panel import PIN, SIGNS
+from tui.key_hints import KeyHints
 from tui.messages import DocumentChosen, PinAsked, ScopeChanged
 from tui.plain import assembled, cell, counted, file_name, middle_cut, plain
 from tui.sync_state import SyncState
@@ -140,7 +141,7 @@ class LibraryScreen(Screen[None]):
             with Vertical():
                 yield DataTable(id="library-table", cursor_type="row", zebra_stripes=True)
                 yield Static(markup=False, id="library-details")
-        yield Footer()
+        yield KeyHints()
 
     def on_mount(self) -> None:
         """Fill tree and table."""

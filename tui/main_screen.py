@@ -11,13 +11,15 @@ from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
 from textual.content import Content
 from textual.screen import Screen
-from textual.widgets import Footer, Static
+from textual.timer import Timer
+from textual.widgets import Static
 
 from docqa.parse.render import PageRenderer
 from docqa.types import Document
 from docqa.workspace import Workspace
 from tui.documents_panel import DocumentsPanel
 from tui.evidence import EvidencePane
+from tui.key_hints import KeyHints
 from tui.messages import (
     DocumentChosen,
     MainReady,
@@ -33,6 +35,8 @@ from tui.status import Status, StatusLine
 from tui.transcript import Transcript
 from tui.turns import Turn
 from tui.welcome import welcome_content
+
+PAINT_S = 1 / 120  # between two looks at what is to be painted
 
 
 class MainScreen(Screen[None]):
@@ -59,8 +63,19 @@ class MainScreen(Screen[None]):
         self._renderer, self._graphics = renderer, graphics
         self._status_line = StatusLine(status, id="status")
         self._transcript = Transcript(id="transcript")
+        self._paint_timer: Timer | None = None
         self.turns: list[Turn] = []
         self.chosen: Turn | None = None
+
+    @property
+    def _update_timer(self) -> Timer:
+        # Textual's own beats 60 times a second and, after a paint that took longer than a beat,
+        # misses one more: a key then waited up to 33 ms for nothing.
+        if self._paint_timer is None:
+            self._paint_timer = self.set_interval(
+                PAINT_S, self._on_timer_update, name="screen_update", pause=True
+            )
+        return self._paint_timer
 
     def compose(self) -> ComposeResult:
         """Lay out the panes."""
@@ -76,7 +91,7 @@ class MainScreen(Screen[None]):
                 yield QuestionLine(id="question")
             yield EvidencePane(self._workspace, self._renderer, self._graphics, id="evidence")
         yield self._status_line
-        yield Footer()
+        yield KeyHints()
 
     def on_mount(self) -> None:
         """Begin in the question line."""

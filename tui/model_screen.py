@@ -12,13 +12,14 @@ from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
 from textual.message import Message
 from textual.screen import Screen
-from textual.widgets import DataTable, Footer, Input, OptionList, Select, Static
+from textual.widgets import DataTable, Input, OptionList, Select, Static
 from textual.widgets.option_list import Option
 
 from docqa.config import Config, ModelConfig
 from docqa.errors import DocqaError
 from docqa.wiring import PlanRow, available_models, plan_rows
 from tui.dialogs import PathInput, PathSuggester
+from tui.key_hints import KeyHints
 from tui.plain import assembled, cell, file_name, plain
 
 KV_TYPES = ("f16", "q8_0", "q4_0", "bf16")
@@ -88,7 +89,7 @@ class ModelScreen(Screen[None]):
                     yield _select(ROPES, model.rope, "rope")
                 hint = "context · KV keys · KV values · rope      Ctrl+L loads, in the background"
                 yield Static(plain(hint, "$text-muted"), markup=False)
-        yield Footer()
+        yield KeyHints()
 
     def on_mount(self) -> None:
         """Look the models up in a thread."""

@@ -8,10 +8,8 @@ from typing import ClassVar
 from textual import events, on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import Vertical, VerticalScroll
 from textual.content import Content
 from textual.style import Style
-from textual.widgets import Static
 
 from docqa.sanitize import sanitize
 from docqa.types import AnswerKind
@@ -25,6 +23,7 @@ from tui.plain import (
     plain_line,
     shortened,
 )
+from tui.settled import SettledColumn, SettledScroll, SettledText
 from tui.turns import Phase, Place, Turn
 
 MAX_NAME_CELLS = 40  # of a document in a citation's row
@@ -57,7 +56,7 @@ def linked(text: str, markers: set[int]) -> Content:
     return Content("").join([*parts, Content(clean[at:])])
 
 
-class CitationRow(Static, can_focus=True):
+class CitationRow(SettledText, can_focus=True):
     """One citation under an answer: Enter or a click opens it."""
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("enter", "open", "Open citation")]
@@ -81,7 +80,7 @@ class CitationRow(Static, can_focus=True):
         self.action_open()
 
 
-class AnswerText(Static):
+class AnswerText(SettledText):
     """The words of an answer; a click on a marker opens its source."""
 
     def action_cite(self, marker: int) -> None:
@@ -91,25 +90,25 @@ class AnswerText(Static):
             view.cite(marker)
 
 
-class TurnView(Vertical):
+class TurnView(SettledColumn):
     """One question and its answer."""
 
     def __init__(self, turn: Turn) -> None:
         super().__init__(classes="turn")
         self.turn = turn
-        self._searched = Static(markup=False, classes="searched")
+        self._searched = SettledText(markup=False, classes="searched")
         self._answer = AnswerText(markup=False, classes="answer")
-        self._note = Static(markup=False, classes="note")
-        self._citations = Vertical(classes="citations")
+        self._note = SettledText(markup=False, classes="note")
+        self._citations = SettledColumn(classes="citations")
         self._places: tuple[Place, ...] = ()
-        self._contents: dict[Static, Content] = {}
+        self._contents: dict[SettledText, Content] = {}
 
     def compose(self) -> ComposeResult:
         """Lay out question, answer, notes, citations: what is known of them by now."""
         asked = [("❯ ", "bold $accent"), (self.turn.question, "bold")]
         if self.turn.scope:
             asked.append((f"  in {', '.join(self.turn.scope)}", "$text-muted"))
-        yield Static(assembled(*asked), markup=False, classes="asked")
+        yield SettledText(assembled(*asked), markup=False, classes="asked")
         self._put_texts()
         yield self._searched
         yield self._answer
@@ -143,7 +142,7 @@ class TurnView(Vertical):
         note = self._put(self._note, _note(turn))
         return searched or answer or note
 
-    def _put(self, widget: Static, content: Content) -> bool:
+    def _put(self, widget: SettledText, content: Content) -> bool:
         """Show `content`; return whether the widget needs another height.
 
         A layout arranges every widget of the screen anew, so it is asked for only then.
@@ -219,7 +218,7 @@ def _progress(turn: Turn) -> Content:
     return plain_line("… writing", "$text-muted")
 
 
-class Earlier(Static, can_focus=True):
+class Earlier(SettledText, can_focus=True):
     """Stands above the turns that are shown, where there are earlier ones."""
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("enter", "more", "Earlier turns")]
@@ -244,7 +243,7 @@ class Earlier(Static, can_focus=True):
         self.action_more()
 
 
-class Transcript(VerticalScroll, can_focus=True):
+class Transcript(SettledScroll, can_focus=True):
     """The turns of a session, its last ones first of all: earlier ones when they are scrolled to.
 
     Every widget costs time at each layout, so a long session is not mounted whole. Digits open the

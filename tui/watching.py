@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from docqa.errors import DocqaError
 from docqa.events import FileDone, FolderState, SyncEvent, WatchProblem
-from tui.feed import FRAME_S, EventRun
+from tui.feed import EventRun
 from tui.plain import file_name
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ class Watching:
     def progressed(self, run: EventRun[object]) -> None:
         """Fetch the events a frame later."""
         if run is self._run:
-            self._app.set_timer(FRAME_S, self._take_events)
+            self._app.pacing.soon(self._take_events)
 
     def ended(self, run: EventRun[object]) -> None:
         """Say why watching ended."""

@@ -10,10 +10,11 @@ from textual.binding import Binding, BindingType
 from textual.containers import VerticalScroll
 from textual.content import Content
 from textual.screen import Screen
-from textual.widgets import DataTable, Footer, Static, TabbedContent, TabPane
+from textual.widgets import DataTable, Static, TabbedContent, TabPane
 
 from docqa.prompts import place
 from docqa.types import Candidate
+from tui.key_hints import KeyHints
 from tui.plain import assembled, cell, file_name, middle_cut, plain, shortened
 from tui.status import layer_bar
 from tui.turns import Turn
@@ -83,7 +84,7 @@ class WhyScreen(Screen[None]):
                 yield Static(self._tokens(), markup=False, id="tokens")
             with TabPane(Content("Prompt as sent")), VerticalScroll():
                 yield Static(self._prompt(), markup=False, id="prompt")
-        yield Footer()
+        yield KeyHints()
 
     def on_mount(self) -> None:
         """Fill the table."""

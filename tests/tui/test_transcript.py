@@ -115,3 +115,23 @@ async def test_a_short_conversation_begins_at_the_top(filled):
         view = pilot.app.main.query_one(TurnView)
         assert transcript.scroll_y == 0
         assert view.region.y == transcript.region.y
+
+
+async def test_a_row_more_of_an_answer_is_one_layout(filled):
+    async with filled.app().run_test(size=(100, 30)) as pilot:
+        main = pilot.app.main
+        await until(pilot, lambda: main.is_laid_out)
+        turn = Turn("How?", phase=Phase.WRITING)
+        main.begin_turn(turn)
+        answer = "#conversation .answer"
+        await until(pilot, lambda: main.query(answer), "the turn")
+        layouts: list[object] = []
+        main.screen_layout_refresh_signal.subscribe(main, layouts.append)
+        for n_rows in (2, 3):
+            turn.text = "\n".join("abc"[:n_rows])
+            await pilot.pause(0.3)
+            layouts.clear()
+            main.refresh_turn(turn)
+            await until(pilot, lambda: main.query_one(answer).size.height == n_rows)  # noqa: B023
+            await pilot.pause(0.3)
+            assert len(layouts) == 1

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import ClassVar
 
 import pytest
+from textual.command import CommandPalette
 
 from docqa.config import TuiConfig
 from docqa.types import EngineInfo, Locator
@@ -19,6 +20,7 @@ from tui.evidence import EvidencePane
 from tui.feed import EventRun
 from tui.half_blocks import HalfBlockView
 from tui.help import KEYS, HelpScreen
+from tui.key_hints import KeyHints
 from tui.line_view import LineView
 from tui.lines import MAX_LINE_CHARS, FileLines, TextLines
 from tui.messages import DocumentsRead, PlaceChosen
@@ -341,3 +343,33 @@ async def test_screens_that_are_left_at_once(filled):
         await pilot.pause()
         assert app.screen is app.main and app.return_code in (None, 0)
         await asked(pilot, QUESTION)
+
+
+async def test_the_key_hints_follow_the_focus_without_a_layout(filled):
+    async with filled.app().run_test(size=(160, 40)) as pilot:
+        app = pilot.app
+        await until(pilot, lambda: app.main.is_laid_out and app.status.engine)
+        await pilot.pause(0.3)
+        hints, layouts = app.main.query_one(KeyHints), []
+        app.main.screen_layout_refresh_signal.subscribe(app.main, layouts.append)
+        assert hints.render().plain.startswith(" ⏎ Ask ")
+        await pilot.press("escape")  # to the transcript
+        await until(pilot, lambda: " a Add " in hints.render().plain, "the single keys")
+        await pilot.pause(0.2)
+        assert not layouts
+        assert hints.render().plain.endswith("▏^p palette ")
+        assert hints.render().cell_length == 160
+
+
+async def test_a_click_on_a_key_hint_presses_the_key(filled):
+    async with filled.app().run_test(size=(160, 40)) as pilot:
+        app = pilot.app
+        await until(pilot, lambda: app.main.is_laid_out)
+        hints = app.main.query_one(KeyHints)
+        await until(pilot, lambda: "Help" in hints.render().plain)
+        await pilot.click(hints, offset=(hints.render().plain.index("Help"), 0))
+        await until(pilot, lambda: isinstance(app.screen, HelpScreen), "the help")
+        await pilot.press("escape")
+        await until(pilot, lambda: app.screen is app.main)
+        await pilot.click(hints, offset=(hints.size.width - 1, 0))
+        await until(pilot, lambda: isinstance(app.screen, CommandPalette), "the palette")
