@@ -37,8 +37,8 @@ class AttendBlocks:
 
 ATTEND = {  # by the bits of K
     16: AttendBlocks(4, 2, 64, 4),
-    8: AttendBlocks(1, 2, 32, 8),
-    4: AttendBlocks(1, 2, 64, 8),
+    8: AttendBlocks(1, 1, 64, 8, 9, k_integers=True, is_asm=True),
+    4: AttendBlocks(1, 1, 64, 12, 9, k_integers=True, is_asm=True, most_registers=168),
 }
 
 
@@ -58,7 +58,7 @@ class StepTuning:
     attend: AttendBlocks | None = None
 
 
-STEP = StepTuning()
+STEP = StepTuning(short=((16, 32), (64, 96)))
 
 
 def matvec_blocks(bits: int, n: int, k: int) -> tuple[int, int, int, int]:
