@@ -197,7 +197,8 @@ class Conversations:
             return
 
         def state() -> npt.NDArray[np.uint8]:
-            found = self.context.state(conversation.sequence, is_kept=True)
+            spare = self._parked.lend()
+            found = self.context.state(conversation.sequence, is_kept=True, spare=spare)
             self._bytes_per_token = found.nbytes / len(conversation.tokens)
             return found
 
@@ -209,7 +210,9 @@ class Conversations:
         if entry is None or n < n_shared + FORK_WORTH_TOKENS:
             return None
         self._parked.take(entry)
-        return self.restore(entry.tokens, entry.state)
+        restored = self.restore(entry.tokens, entry.state)
+        self._parked.reuse(entry.state)
+        return restored
 
     def restore(
         self, tokens: array[int], state: npt.NDArray[np.uint8], n_sinks: int = 0

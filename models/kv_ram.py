@@ -2,6 +2,9 @@
 
 The middle of three tiers: the context itself, RAM, disk (`models.kv_file`). What is here was
 computed by this process with these settings, so nothing has to be verified.
+
+Two conversations that take turns change places here. Gigabytes of fresh memory, locked for the GPU,
+take several times as long as the copy, so the memory of one that went back is kept for the next.
 """
 
 from __future__ import annotations
@@ -32,11 +35,13 @@ class ParkedKv:
     def __init__(self, limit_bytes: int) -> None:
         self.limit_bytes = limit_bytes
         self._entries: list[Parked] = []  # least recently used first
+        self._spare: npt.NDArray[np.uint8] | None = None
 
     @property
     def n_bytes(self) -> int:
-        """What is held."""
-        return sum(entry.state.nbytes for entry in self._entries)
+        """What is held, memory kept for the next included."""
+        spare = 0 if self._spare is None else self._spare.nbytes
+        return spare + sum(entry.state.nbytes for entry in self._entries)
 
     def park(
         self, tokens: array[int], bytes_per_token: float, state: Callable[[], npt.NDArray[np.uint8]]
@@ -74,6 +79,16 @@ class ParkedKv:
         """Forget an entry that is in the context again."""
         self._entries = [e for e in self._entries if e is not entry]
 
+    def lend(self) -> npt.NDArray[np.uint8] | None:
+        """Return the memory that is kept for the next conversation, once."""
+        spare, self._spare = self._spare, None
+        return spare
+
+    def reuse(self, memory: npt.NDArray[np.uint8]) -> None:
+        """Keep the memory of a conversation that is in the context again, if there is room."""
+        if self.n_bytes + memory.nbytes <= self.limit_bytes:
+            self._spare = memory
+
     def clear(self) -> None:
         """Forget everything."""
-        self._entries = []
+        self._entries, self._spare = [], None

@@ -323,13 +323,23 @@ class LlamaContext:
 
     # -- state ------------------------------------------------------------------------------------
 
-    def state(self, sequence: int, *, is_kept: bool = False) -> npt.NDArray[np.uint8]:
+    def state(
+        self,
+        sequence: int,
+        *,
+        is_kept: bool = False,
+        spare: npt.NDArray[np.uint8] | None = None,
+    ) -> npt.NDArray[np.uint8]:
         """Return the KV of a sequence as llama.cpp writes it; empty where it cannot.
 
-        `is_kept`: it is to come back from this very memory.
+        `is_kept`: it is to come back from this very memory. `spare`: memory to write it to, where
+        that is large enough and not much too large.
         """
         size = int(llama.llama_state_seq_get_size(self._context, sequence))
-        buffer = byte_buffer(size, is_locked=is_kept and self.settings.n_gpu_layers != 0)
+        if spare is not None and size <= spare.nbytes <= 2 * size:
+            buffer = spare
+        else:
+            buffer = byte_buffer(size, is_locked=is_kept and self.settings.n_gpu_layers != 0)
         pointer = buffer.ctypes.data_as(ctypes.POINTER(ctypes.c_uint8))
         n = int(llama.llama_state_seq_get_data(self._context, pointer, size, sequence))
         return buffer[:n]

@@ -176,9 +176,15 @@ class TorchContext(LlamaVocabulary):
         """Return the last position that a sequence holds; -1: it is empty."""
         return self.caches[sequence].next_position - 1
 
-    def state(self, sequence: int, *, is_kept: bool = False) -> npt.NDArray[np.uint8]:
-        """Return the KV of a sequence as bytes. `is_kept` makes no difference here."""
-        del is_kept
+    def state(
+        self,
+        sequence: int,
+        *,
+        is_kept: bool = False,
+        spare: npt.NDArray[np.uint8] | None = None,
+    ) -> npt.NDArray[np.uint8]:
+        """Return the KV of a sequence as bytes, always in memory of its own."""
+        del is_kept, spare
         return to_bytes(self.caches[sequence])
 
     def set_state(self, sequence: int, state: npt.NDArray[np.uint8]) -> bool:

@@ -271,13 +271,16 @@ def _restores(
             began = time.perf_counter()
             assert fresh.load_kv(path) == n_saved, fresh.kv_reason
             row[name] = time.perf_counter() - began
-        row["ram_s"] = _from_ram(fresh, prompt, n_saved)
+        row["ram_first_s"] = _from_ram(fresh, prompt)
+        row["ram_s"] = _from_ram(fresh, prompt)
     return row
 
 
-def _from_ram(engine: HostEngine, prompt: list[int], n_saved: int) -> float:
-    """Return the seconds until a conversation that was parked in RAM is read again."""
-    del n_saved
+def _from_ram(engine: HostEngine, prompt: list[int]) -> float:
+    """Return the seconds until a conversation is read again that another had put into RAM.
+
+    In them that other one is put there: both change places.
+    """
     list(engine.generate(prompt[::-1], max_tokens=0))  # takes its place in the context
     began = time.perf_counter()
     *_, stop = engine.generate(prompt, max_tokens=0)

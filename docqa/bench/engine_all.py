@@ -321,7 +321,8 @@ def _speed_rows(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             yield (
                 f"restore of {row['depth']:,} tokens ({row['kv_mib']:,.0f} MiB)",
                 f"disk {disk:.2f} s cold, {row['warm_disk_s']:.2f} s warm, RAM "
-                f"{row['ram_s']:.2f} s; prefill {row['fill_s']:.2f} s, a plain read of the file "
+                f"{row['ram_s']:.2f} s ({row['ram_first_s']:.2f} s the first time); prefill "
+                f"{row['fill_s']:.2f} s, a plain read of the file "
                 f"{row.get('cold_read_s', float('nan')):.2f} s cold",
             )
 

@@ -67,7 +67,13 @@ def test_the_sizes_are_those_that_are_promised() -> None:
 def test_the_table_names_what_failed() -> None:
     row = {"kv": "q8_0", "depth": 32768, "fill_s": 4.0, "prefill_tokens_s": 6000.0}
     row |= {"decode_tokens_s": 130.0, "prefill_ratio": 0.99, "decode_ratio": 0.98}
-    row |= {"kv_mib": 2448.0, "cold_disk_s": 0.9, "warm_disk_s": 0.3, "ram_s": 0.1}
+    row |= {
+        "kv_mib": 2448.0,
+        "cold_disk_s": 0.9,
+        "warm_disk_s": 0.3,
+        "ram_first_s": 0.4,
+        "ram_s": 0.1,
+    }
     resume = {"kv": "q4_0", "yarn": True, "n_equal": 99, "of": 100, "tokens": 256}
     rope = {"trained": 8, "context": 16, "perplexity": {"none": [20.0, 40.0], "yarn": [21.0, 22.0]}}
     kills_row = {"kills": 90, "broken": 0, "old": 60, "new": 30, "changed": 0, "while_saving": 70}
@@ -84,7 +90,10 @@ def test_the_table_names_what_failed() -> None:
         )
     )
     assert "6,000 tokens/s, 0.990 of alone" in found[2]
-    assert "disk 0.90 s cold, 0.30 s warm, RAM 0.10 s; prefill 4.00 s" in found[4]
+    assert (
+        "disk 0.90 s cold, 0.30 s warm, RAM 0.10 s (0.40 s the first time); prefill 4.00 s"
+        in found[4]
+    )
     assert "q4_0, YaRN" in found[5]
     assert "99 of 100" in found[5]
     assert "20.0 within the trained length, 40.0 beyond" in found[6]

@@ -130,6 +130,24 @@ def test_what_leaves_the_context_comes_back_from_ram(tiny_models, log: LogTail) 
     none.context.close()
 
 
+def test_conversations_that_take_turns_use_the_same_memory(tiny_models, log: LogTail) -> None:
+    engine = load(tiny_models["qwen3"], log, n_sequences=1)
+    first, second = prompt(26, 400), prompt(27, 400)
+    expected = [run(engine, p, 8)[0] for p in (first, second)]
+    run(engine, first, 8)
+    parked = engine._conversations._parked
+    (held,), spare = parked._entries, parked._spare
+    assert spare is not None
+    said, stop = run(engine, second, 8)
+    assert (said, stop.n_reused) == (expected[1], 399)
+    assert np.shares_memory(parked._entries[0].state, spare)
+    assert np.shares_memory(parked._spare, held.state)
+    assert run(engine, first, 8)[0] == expected[0]
+    engine.forget()
+    assert parked._spare is None and engine.n_parked_bytes == 0
+    engine.context.close()
+
+
 def test_ram_is_bounded(tiny_models, log: LogTail) -> None:
     limit = 100_000
     engine = load(tiny_models["qwen3"], log, kv_ram_bytes=limit, kv_type_k="q8_0", kv_type_v="q8_0")
