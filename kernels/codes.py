@@ -18,17 +18,18 @@ def load_codes(codes_ptr, at, bits: tl.constexpr, dim: tl.constexpr):
 
 
 @triton.jit
-def as_halves(codes, half: tl.constexpr, bits: tl.constexpr, is_asm: tl.constexpr):
+def as_halves(codes, half: tl.constexpr, bits: tl.constexpr, is_native: tl.constexpr):
     """Return the codes of one half of the channels, of 64 tokens, as float16.
 
     Codes are centred (less 128, or 8): sums of them stay small, and so do their errors. A code
     becomes the fraction of a float16 whose exponent makes it count ones: 1024 + code, or, four bits
-    further up, 64 + code. Converting integers is slower by four. `is_asm`: two codes at a time.
+    further up, 64 + code. Converting integers is slower by four. `is_native`: by PTX, two codes at
+    a time; else the same numbers in Triton's own words.
     """
     if bits == 16:
         return codes
     if bits == 8:
-        if is_asm:
+        if is_native:
             return tl.inline_asm_elementwise(
                 """
                 {
@@ -43,7 +44,7 @@ def as_halves(codes, half: tl.constexpr, bits: tl.constexpr, is_asm: tl.constexp
                 "=&r,=&r,r", [codes], tl.float16, True, 4,
             )  # fmt: skip
         return (codes.to(tl.uint16) | 0x6400).to(tl.float16, bitcast=True) - 1152.0
-    if is_asm:
+    if is_native:
         if half == 0:
             return tl.inline_asm_elementwise(
                 """
@@ -80,15 +81,15 @@ def as_halves(codes, half: tl.constexpr, bits: tl.constexpr, is_asm: tl.constexp
 
 
 @triton.jit
-def as_bytes(codes, half: tl.constexpr, bits: tl.constexpr, is_asm: tl.constexpr):
+def as_bytes(codes, half: tl.constexpr, bits: tl.constexpr, is_native: tl.constexpr):
     """Return K's codes of one half of the channels as int8: less 128, or four bits as they are."""
     if bits == 8:
-        if is_asm:
+        if is_native:
             return tl.inline_asm_elementwise(
                 "xor.b32 $0, $1, 0x80808080;", "=r,r", [codes], tl.int8, True, 4
             )
         return (codes ^ 128).to(tl.int8, bitcast=True)
-    if is_asm:
+    if is_native:
         if half == 0:
             return tl.inline_asm_elementwise(
                 "and.b32 $0, $1, 0x0F0F0F0F;", "=r,r", [codes], tl.int8, True, 4

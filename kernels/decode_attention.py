@@ -3,7 +3,8 @@
 The query heads of one KV head are one tile (grouped-query attention on tensor cores), so a page is
 read once for all of them. Tokens are the tile's rows: four heads then take half the arithmetic that
 they take as rows. Codes are never turned into values: K's scales go into the query, V's
-into the weights (times 256, clear of float16's subnormals), zeros are added as sums:
+into the weights (times 256, clear of float16's subnormals), zeros are added as sums. K's codes are
+multiplied as bytes, the query as 16-bit integers: its high and low bytes are two columns.
 
     q . k = (q * scale) . code + q . zero,     sum p v = (p * scale) . code + sum p * zero
 
@@ -21,9 +22,8 @@ import triton.language as tl
 from torch import Tensor
 
 from kernels.codes import as_bytes, as_halves, byte_of, load_codes
-from kernels.integers import Activations, store_integers
+from kernels.integers import Activations, is_native, store_integers
 from kernels.kv_pages import PAGE
-from kernels.overlap import begin, launch_options, wait
 from kernels.tuned import AttendBlocks, attend_blocks
 
 N_STATE = 3  # counts on the device: sinks, newest, first token that may be seen
@@ -76,12 +76,9 @@ def attend_kernel(
     rows: tl.constexpr,
     dense_parts: tl.constexpr,  # programs of a head that take the stretches in float16
     block: tl.constexpr,  # tokens at a time of the stretches in float16
-    k_integers: tl.constexpr,  # K's codes are multiplied as bytes, q as two bytes
-    is_asm: tl.constexpr,  # codes are brought to float16 by inline assembly
-    overlaps: tl.constexpr,
+    is_native: tl.constexpr,  # codes are converted by inline assembly
 ):
     """Write the output (split, H, D) and LSE (split, H) of one KV head's part of the sequence."""
-    begin(overlaps)
     head = tl.program_id(0)
     split = tl.program_id(1)
     n_splits = tl.num_programs(1) - dense_parts
@@ -92,10 +89,9 @@ def attend_kernel(
     n_sinks = tl.load(state_ptr)
     first = tl.load(state_ptr + 2)
     n_pages = tl.load(counts_ptr + head)
-    wait(overlaps)
     # As bytes, a head of q is two columns of a tile: its high bytes and its low ones.
-    column = tl.arange(0, 2 * rows if k_integers else rows)
-    of_row = column // 2 if k_integers else column
+    column = tl.arange(0, 2 * rows if k_bits < 16 else rows)
+    of_row = column // 2 if k_bits < 16 else column
     is_high = column % 2 == 0
     q_at = (head * group + of_row)[None, :] * dim + channel[:, None]
     q_low = tl.load(q_ptr + q_at, mask=(of_row < group)[None, :], other=0.0)
@@ -116,7 +112,7 @@ def attend_kernel(
         end = tl.minimum(split * per_split + per_split, n_pages)
         k_width: tl.constexpr = half if k_bits == 4 else dim
         v_width: tl.constexpr = half if v_bits == 4 else dim
-        k_middle: tl.constexpr = 0 if k_integers and k_bits == 4 else 1 << (k_bits - 1)
+        k_middle: tl.constexpr = 0 if k_bits == 4 else 1 << (k_bits - 1)
         v_middle: tl.constexpr = 1 << (v_bits - 1)
         for step in range(start * n_steps, end * n_steps):
             index = step // n_steps
@@ -125,13 +121,11 @@ def attend_kernel(
             k_at = place * (page * k_width) + inside[:, None] * k_width + channel[None, :]
             v_at = place * (page * v_width) + inside[:, None] * v_width + channel[None, :]
             codes_low, codes_high = load_codes(k_codes_ptr, k_at, k_bits, dim)
-            if is_asm:  # V is under way while the scores are computed
+            if k_bits < 16:  # V is under way while the scores are computed
                 v_codes_low, v_codes_high = load_codes(v_codes_ptr, v_at, v_bits, dim)
             if k_bits == 16:
-                k_low = as_halves(codes_low, 0, k_bits, is_asm)
-                k_high = as_halves(codes_high, 1, k_bits, is_asm)
-                scores = tl.dot(k_low, q_low.to(tl.float16))
-                scores = tl.dot(k_high, q_high.to(tl.float16), scores)
+                scores = tl.dot(codes_low, q_low.to(tl.float16))
+                scores = tl.dot(codes_high, q_high.to(tl.float16), scores)
             else:
                 s_at = place * dim + channel
                 s_low = tl.load(k_scale_ptr + s_at).to(tl.float32)[:, None]
@@ -141,27 +135,20 @@ def attend_kernel(
                 z_high += k_middle * s_high
                 zeros = tl.sum(q_low * z_low + q_high * z_high, axis=0)
                 scaled_low, scaled_high = q_low * s_low, q_high * s_high
-                if k_integers:
-                    largest = tl.max(tl.maximum(tl.abs(scaled_low), tl.abs(scaled_high)), axis=0)
-                    inverse = 32512.0 / tl.maximum(largest, 1e-30)
-                    b_low = byte_of(scaled_low, inverse, is_high)
-                    b_high = byte_of(scaled_high, inverse, is_high)
-                    k_low = as_bytes(codes_low, 0, k_bits, is_asm)
-                    k_high = as_bytes(codes_high, 1, k_bits, is_asm)
-                    sums = tl.dot(k_low, b_low, out_dtype=tl.int32)
-                    sums = tl.dot(k_high, b_high, sums, out_dtype=tl.int32)
-                    of_high, of_low = tl.split(tl.reshape(sums, (tokens, rows, 2)))
-                    scores = (of_high * 256 + of_low).to(tl.float32)
-                    # Both columns of a head have the same factor and the same zeros.
-                    factor = tl.max(tl.reshape(largest / 32512.0, (rows, 2)), axis=1)
-                    zeros = tl.max(tl.reshape(zeros, (rows, 2)), axis=1)
-                    scores = scores * factor[None, :] + zeros[None, :]
-                else:
-                    k_low = as_halves(codes_low, 0, k_bits, is_asm)
-                    k_high = as_halves(codes_high, 1, k_bits, is_asm)
-                    scores = tl.dot(k_low, scaled_low.to(tl.float16))
-                    scores = tl.dot(k_high, scaled_high.to(tl.float16), scores)
-                    scores += zeros[None, :]
+                largest = tl.max(tl.maximum(tl.abs(scaled_low), tl.abs(scaled_high)), axis=0)
+                inverse = 32512.0 / tl.maximum(largest, 1e-30)
+                b_low = byte_of(scaled_low, inverse, is_high)
+                b_high = byte_of(scaled_high, inverse, is_high)
+                k_low = as_bytes(codes_low, 0, k_bits, is_native)
+                k_high = as_bytes(codes_high, 1, k_bits, is_native)
+                sums = tl.dot(k_low, b_low, out_dtype=tl.int32)
+                sums = tl.dot(k_high, b_high, sums, out_dtype=tl.int32)
+                of_high, of_low = tl.split(tl.reshape(sums, (tokens, rows, 2)))
+                scores = (of_high * 256 + of_low).to(tl.float32)
+                # Both columns of a head have the same factor and the same zeros.
+                factor = tl.max(tl.reshape(largest / 32512.0, (rows, 2)), axis=1)
+                zeros = tl.max(tl.reshape(zeros, (rows, 2)), axis=1)
+                scores = scores * factor[None, :] + zeros[None, :]
             scores *= scale_log2
             if has_window:
                 at = n_sinks + index * page + inside
@@ -169,10 +156,10 @@ def attend_kernel(
             p, m, total, low, high, zeros_low, zeros_high = _step(
                 scores, m, total, low, high, zeros_low, zeros_high
             )
-            if not is_asm:
+            if k_bits == 16:
                 v_codes_low, v_codes_high = load_codes(v_codes_ptr, v_at, v_bits, dim)
-            v_low = as_halves(v_codes_low, 0, v_bits, is_asm)
-            v_high = as_halves(v_codes_high, 1, v_bits, is_asm)
+            v_low = as_halves(v_codes_low, 0, v_bits, is_native)
+            v_high = as_halves(v_codes_high, 1, v_bits, is_native)
             if v_bits == 16:
                 weights = (p * 256.0).to(tl.float16)
                 low = tl.dot(tl.trans(v_low), weights, low)
@@ -249,11 +236,8 @@ def merge_kernel(
     dim: tl.constexpr,
     parts: tl.constexpr,
     has_integers: tl.constexpr,
-    overlaps: tl.constexpr,
 ):
     """Join the parts of one head: weights exp(LSE - max), all in float32."""
-    begin(overlaps)
-    wait(overlaps)
     head = tl.program_id(0)
     part = tl.arange(0, parts)
     channel = tl.arange(0, dim)
@@ -310,7 +294,6 @@ def attend(
     has_window: bool = False,
     integers: Activations | None = None,
     blocks: AttendBlocks | None = None,
-    overlaps: bool = False,
 ) -> None:
     """Write the attention of `q` (H, D) float32 over the cache into `merged` (H, D) float32.
 
@@ -323,7 +306,6 @@ def attend(
         integers: where the output also goes as integers, for the product that reads it; heads of a
             multiple of 32.
         blocks: how the cache is read; None: as measured (`kernels.tuned`).
-        overlaps: see `kernels.overlap`.
     """
     blocks = blocks or attend_blocks(kv.k_bits)
     n_heads, dim = q.shape
@@ -331,8 +313,8 @@ def attend(
     n_parts = partials.out.shape[0]
     group = n_heads // n_kv
     assert group <= ROWS, "the query tile has 16 rows"
-    k_integers = blocks.k_integers and kv.k_bits < 16
-    rows = max(4 if k_integers else 8, triton.next_power_of_2(group))
+    is_ptx = is_native(q)
+    rows = max(4 if kv.k_bits < 16 else 8, triton.next_power_of_2(group))
     attend_kernel[(n_kv, n_parts)](
         q,
         kv.table,
@@ -358,13 +340,10 @@ def attend(
         rows=rows,
         dense_parts=blocks.dense_parts if n_parts > 2 * blocks.dense_parts else 1,
         block=16,
-        k_integers=k_integers,
-        is_asm=blocks.is_asm and q.is_cuda,
-        overlaps=overlaps,
+        is_native=is_ptx,
         num_warps=blocks.num_warps,
         num_stages=blocks.num_stages,
-        **({"maxnreg": blocks.most_registers} if blocks.most_registers and q.is_cuda else {}),
-        **launch_options(overlaps),
+        **({"maxnreg": blocks.most_registers} if blocks.most_registers and is_ptx else {}),
     )
     merge_kernel[(n_heads,)](
         partials.out,
@@ -380,6 +359,4 @@ def attend(
         dim=dim,
         has_integers=integers is not None,
         parts=triton.next_power_of_2(n_parts),
-        overlaps=overlaps,
-        **launch_options(overlaps),
     )

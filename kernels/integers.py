@@ -34,6 +34,11 @@ class Activations:
         )
 
 
+def is_native(tensor: Tensor) -> bool:
+    """Whether kernels may take PTX: on NVIDIA's GPUs, not on AMD's or in the interpreter."""
+    return tensor.is_cuda and torch.version.hip is None
+
+
 @triton.jit
 def places(run):
     """Return the indices (R, 8, 4) of the values of runs (R,): odd and word by byte."""

@@ -17,8 +17,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from kernels.integers import RUN, Activations, places, store_integers
-from kernels.overlap import begin, launch_options, wait
+from kernels.integers import RUN, Activations, is_native, places, store_integers
 from kernels.packed import PackedMatrix
 from kernels.tuned import matvec_blocks
 
@@ -36,17 +35,12 @@ def prepare_kernel(
     has_gate: tl.constexpr,
     block_k: tl.constexpr,  # at least K, where there is a norm
     block_r: tl.constexpr,
-    overlaps: tl.constexpr,
 ):
     """Bring `block_r` runs of f(x) to integers; every program computes the norm anew."""
-    begin(overlaps)
     n_runs = k // 32
     run = tl.program_id(0) * block_r + tl.arange(0, block_r)
     at = places(run)
     here = (run < n_runs)[:, None, None]
-    if has_norm:
-        weight = tl.load(norm_ptr + at, mask=here, other=0.0)
-    wait(overlaps)
     x = tl.load(x_ptr + at, mask=here, other=0.0)
     if has_gate:
         up = tl.load(x_ptr + k + at, mask=here, other=0.0)
@@ -54,7 +48,7 @@ def prepare_kernel(
     if has_norm:
         whole = tl.arange(0, block_k)
         every = tl.load(x_ptr + whole, mask=whole < k, other=0.0)
-        x *= weight
+        x *= tl.load(norm_ptr + at, mask=here, other=0.0)
         x *= tl.rsqrt(tl.sum(every * every, axis=0) / k + eps)
     store_integers(x, run, n_runs, codes_ptr, factor_ptr, sums_ptr)
 
@@ -235,29 +229,12 @@ def matvec_kernel(
     block_n: tl.constexpr,
     block_g: tl.constexpr,
     unroll: tl.constexpr,  # steps whose loads are under way together
-    early: tl.constexpr,  # steps whose weights are loaded before x is there
-    overlaps: tl.constexpr,
 ):
     """Compute out (N,) = matrix (N, K) @ x, `block_n` rows a program."""
-    begin(overlaps)
     n_runs = k // 32
     rows = tl.program_id(0) * block_n + tl.arange(0, block_n)
-    ahead = ()
-    for j in tl.static_range(early):
-        ahead += (
-            _weights(
-                low_ptr, high_ptr, d_ptr, sub_ptr, dmin_ptr, submin_ptr, j * block_g, rows, n,
-                n_runs, bits, halves, per_super, has_sub, has_min, is_even, block_n, block_g,
-            ),
-        )  # fmt: skip
-    wait(overlaps)
     acc = tl.zeros((block_n, block_g), tl.float32)
-    for j in tl.static_range(early):
-        acc += _products(
-            ahead[j], codes_ptr, factor_ptr, sums_ptr, j * block_g, n_runs, bits, offset,
-            halves, has_sub, has_min, is_native, is_even, block_n, block_g,
-        )  # fmt: skip
-    for start in tl.range(early * block_g, n_runs, block_g, loop_unroll_factor=unroll):
+    for start in tl.range(0, n_runs, block_g, loop_unroll_factor=unroll):
         weights = _weights(
             low_ptr, high_ptr, d_ptr, sub_ptr, dmin_ptr, submin_ptr, start, rows, n,
             n_runs, bits, halves, per_super, has_sub, has_min, is_even, block_n, block_g,
@@ -283,12 +260,8 @@ def prepare(
     is_gated: bool = False,
     block_r: int = 2,
     num_warps: int = 1,
-    overlaps: bool = False,
 ) -> None:
-    """Write f(x) in integers; f is RMSNorm with `norm`, or silu(x[:K]) * x[K:], or nothing.
-
-    `overlaps`: see `kernels.overlap`.
-    """
+    """Write f(x) in integers; f is RMSNorm with `norm`, or silu(x[:K]) * x[K:], or nothing."""
     n_runs = to.factor.shape[0]
     prepare_kernel[(triton.cdiv(n_runs, block_r),)](
         x,
@@ -302,9 +275,7 @@ def prepare(
         has_gate=is_gated,
         block_k=triton.next_power_of_2(RUN * n_runs) if norm is not None else RUN,
         block_r=block_r,
-        overlaps=overlaps,
         num_warps=num_warps,
-        **launch_options(overlaps),
     )
 
 
@@ -316,8 +287,6 @@ def matvec(
     bias: Tensor | None = None,
     residual: Tensor | None = None,
     blocks: tuple[int, int, int, int] | None = None,
-    early: int = 0,
-    overlaps: bool = False,
 ) -> None:
     """Write matrix (N, K) @ x + bias + residual into `out` (N,) float32.
 
@@ -329,8 +298,6 @@ def matvec(
         residual: (N,), added; may be `out`.
         blocks: rows and runs of a program, its warps, steps at a time; None: as measured
             (`kernels.tuned`).
-        early: steps, at most, whose weights are loaded before x is there.
-        overlaps: see `kernels.overlap`.
     """
     block_n, block_g, num_warps, unroll = blocks or matvec_blocks(matrix.bits, matrix.n, matrix.k)
     arguments = matvec_arguments(matrix, bias=bias, residual=residual)
@@ -345,15 +312,12 @@ def matvec(
         matrix.n,
         matrix.k,
         **arguments,
-        is_native=out.is_cuda,
+        is_native=is_native(out),
         is_even=matrix.n % block_n == 0 and matrix.k % (RUN * block_g) == 0,
         block_n=block_n,
         block_g=block_g,
         unroll=unroll,
-        early=min(early, triton.cdiv(matrix.k, RUN * block_g)),
-        overlaps=overlaps,
         num_warps=num_warps,
-        **launch_options(overlaps),
     )
 
 

@@ -12,8 +12,6 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from kernels.overlap import begin, launch_options, wait
-
 
 @triton.jit
 def _normed(x, x_other, norm_ptr, at, at_other, eps, dim: tl.constexpr):
@@ -48,11 +46,8 @@ def turn_kernel(
     has_norm: tl.constexpr,
     n_newest_slots: tl.constexpr,
     n_sink_slots: tl.constexpr,
-    overlaps: tl.constexpr,
 ):
     """Take `qkv` ((H + 2 H_kv) D) float32; `token_ptr`: (id, position)."""
-    begin(overlaps)
-    wait(overlaps)
     head = tl.program_id(0)
     pair = tl.arange(0, dim // 2)
     n_turned: tl.constexpr = rope_dim // 2
@@ -123,7 +118,6 @@ def turn_and_keep(
     *,
     eps: float,
     is_interleaved: bool,
-    overlaps: bool = False,
 ) -> None:
     """Write Q (H, D) float32 and keep K and V of the token that `state` counts last.
 
@@ -140,7 +134,6 @@ def turn_and_keep(
         newest: (H_kv, slots, D) float16, written otherwise.
         eps: of the norms.
         is_interleaved: rotary pairs are neighbours.
-        overlaps: see `kernels.overlap`.
     """
     n_heads, dim = q.shape
     n_kv = kept[0].shape[0]
@@ -166,7 +159,5 @@ def turn_and_keep(
         has_norm=norms is not None,
         n_newest_slots=newest[0].shape[1],
         n_sink_slots=sinks[0].shape[1],
-        overlaps=overlaps,
         num_warps=1,
-        **launch_options(overlaps),
     )

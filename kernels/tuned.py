@@ -21,8 +21,7 @@ class AttendBlocks:
     """How a cache is read: `tokens` of a page at a time, `programs` for each multiprocessor.
 
     `dense_parts` programs of a head take the stretches in float16 (16 sinks and 128 newest are nine
-    blocks of 16). `k_integers`: K's codes are multiplied as bytes. `is_asm`: codes are brought to
-    float16 by inline assembly. `most_registers` of a thread; 0: what the compiler takes.
+    blocks of 16). `most_registers` of a thread; 0: what the compiler takes.
     """
 
     num_warps: int
@@ -30,35 +29,18 @@ class AttendBlocks:
     tokens: int
     programs: int
     dense_parts: int = 3
-    k_integers: bool = False
-    is_asm: bool = False
     most_registers: int = 0
 
 
 ATTEND = {  # by the bits of K
     16: AttendBlocks(4, 2, 64, 4),
-    8: AttendBlocks(1, 1, 64, 8, 9, k_integers=True, is_asm=True),
-    4: AttendBlocks(1, 1, 64, 12, 9, k_integers=True, is_asm=True, most_registers=168),
+    8: AttendBlocks(1, 1, 64, 8, 9),
+    4: AttendBlocks(1, 1, 64, 12, 9, most_registers=168),
 }
 
 
-@dataclass(frozen=True, slots=True)
-class StepTuning:
-    """How the kernels of a step are launched.
-
-    `overlaps`: a kernel starts while the one before still runs (`kernels.overlap`). `early`: steps
-    of a product whose weights are then loaded before its vector is there. `short`: up to so many
-    pages of a head, so many parts of a sequence; in order, longer sequences take all programs.
-    `attend`: instead of `ATTEND`.
-    """
-
-    overlaps: bool = False
-    early: int = 0
-    short: tuple[tuple[int, int], ...] = ()
-    attend: AttendBlocks | None = None
-
-
-STEP = StepTuning(short=((16, 32), (64, 96)))
+# Up to so many pages of a head, so many parts of a sequence; longer ones take all programs.
+SHORT = ((16, 32), (64, 96))
 
 
 def matvec_blocks(bits: int, n: int, k: int) -> tuple[int, int, int, int]:

@@ -8,8 +8,6 @@ that one recording serves a whole conversation.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import torch
 from torch import Tensor
@@ -21,7 +19,7 @@ from kernels.kv_pages import PAGE
 from kernels.matvec import matvec, prepare
 from kernels.reference import rms_norm
 from kernels.step import turn_and_keep
-from kernels.tuned import STEP, StepTuning, attend_blocks
+from kernels.tuned import SHORT, attend_blocks
 from models.kv_cache import N_SINK, KvCache
 from models.torch_decoder import Decoder
 from models.torch_weights import Layer, Linear, joined
@@ -118,9 +116,9 @@ class GraphStep:
         decoder: Decoder,
         cache: KvCache,
         context_length: int,
-        tuning: StepTuning = STEP,
+        short: tuple[tuple[int, int], ...] = SHORT,
     ) -> None:
-        """Make the buffers for caches like `cache`; `tuning`: of the launches.
+        """Make the buffers for caches like `cache`; `short`: as `kernels.tuned.SHORT`.
 
         Raises:
             ModelRefused: a shape, adapter or weight format that the kernels do not take.
@@ -145,9 +143,8 @@ class GraphStep:
         self.logits = room(shape.n_vocab)
         kept = (shape.n_layers, shape.n_kv_heads, shape.head_dim)
         self.kept = room(*kept, dtype=torch.float16), room(*kept, dtype=torch.float16)
-        # Triton's interpreter has none of what makes launches overlap.
-        self.tuning = tuning if device.type == "cuda" else replace(tuning, overlaps=False)
-        self.n_parts = n_parts_for(cache, device, tuning)
+        self._short = short
+        self.n_parts = n_parts_for(cache, device)
         self._partials = Partials(
             room(self.n_parts, shape.n_heads, shape.head_dim), room(self.n_parts, shape.n_heads)
         )
@@ -177,7 +174,7 @@ class GraphStep:
         self.graphs[n_parts].replay()
 
     def _parts_of(self, cache: KvCache) -> int:
-        for n_pages, n_parts in self.tuning.short:
+        for n_pages, n_parts in self._short:
             if cache.n_paged <= n_pages * PAGE:
                 return min(n_parts, self.n_parts)
         return self.n_parts
@@ -226,7 +223,6 @@ class GraphStep:
             kv.newest,
             eps=shape.eps,
             is_interleaved=shape.is_interleaved,
-            overlaps=self.tuning.overlaps,
         )
         integers = self._room(self.mixed.numel()) if self._merges_integers(layer) else None
         attend(
@@ -235,8 +231,6 @@ class GraphStep:
             Partials(self._partials.out[:n_parts], self._partials.lse[:n_parts]),
             self.mixed,
             integers=integers,
-            blocks=self.tuning.attend,
-            overlaps=self.tuning.overlaps,
         )
 
     def _merges_integers(self, layer: Layer) -> bool:
@@ -258,13 +252,13 @@ class GraphStep:
 
         By the kernel, or by torch for weights that are floats. `is_ready`: x is there as integers.
         """
-        eps, overlaps = self.decoder.shape.eps, self.tuning.overlaps
+        eps = self.decoder.shape.eps
         integers = None
         for linear in linears:
             if linear.packed is not None and integers is None:
                 integers = self._room(linear.packed.k)
                 if not is_ready:
-                    prepare(x, integers, norm=norm, eps=eps, is_gated=is_gated, overlaps=overlaps)
+                    prepare(x, integers, norm=norm, eps=eps, is_gated=is_gated)
         at = 0
         for linear in linears:
             n = n_rows(linear)
@@ -277,8 +271,6 @@ class GraphStep:
                     target,
                     bias=linear.bias,
                     residual=residual,
-                    early=self.tuning.early,
-                    overlaps=overlaps,
                 )
             else:
                 self._plain_product(linear, x, target, norm, residual, is_gated)
@@ -359,12 +351,12 @@ def _one_of(run: list[Linear]) -> Linear:
     return Linear(packed=matrix, bias=torch.cat(biases) if biases else None)
 
 
-def n_parts_for(cache: KvCache, device: torch.device, tuning: StepTuning) -> int:
+def n_parts_for(cache: KvCache, device: torch.device) -> int:
     """Return the parts of a long sequence: some programs for each multiprocessor."""
     if device.type != "cuda":
         return 3
     n_units: int = torch.cuda.get_device_properties(device).multi_processor_count
-    blocks = tuning.attend or attend_blocks(cache.pool.form.k_bits)
+    blocks = attend_blocks(cache.pool.form.k_bits)
     n_parts = blocks.programs * n_units // cache.shape.n_kv_heads
     if n_parts > 64:  # what joins them takes a power of two: a few above one are not worth it
         n_parts -= n_parts % 64

@@ -23,8 +23,6 @@ from typing import Any
 
 from docqa.bench.torch_kernels import KERNELS, Sweep, fill, warm_up
 from docqa.bench.torch_model import load_model
-from docqa.bench.torch_variants import time_steps
-from kernels.tuned import AttendBlocks
 
 KV = {"f16": 16, "q8_0": 8, "q4_0": 4}
 COPY_BYTES = 4 << 30
@@ -44,7 +42,7 @@ def main() -> None:
     parser.add_argument(
         "--deep-kv", nargs="*", default=["q8_0"], help="KV types llama.cpp runs at the deepest with"
     )
-    parts = ("kernels", "decode", "variants", "prefill", "llama")
+    parts = ("kernels", "decode", "prefill", "llama")
     parser.add_argument("--only", nargs="*", choices=parts)
     parser.add_argument("--bits", type=int, nargs="*", default=[8, 4, 16], help="of attention's KV")
     parser.add_argument("--kernels", nargs="*", choices=KERNELS, default=list(KERNELS))
@@ -75,10 +73,6 @@ class Bench:
         """Whether a part was asked for."""
         return not self.arguments.only or part in self.arguments.only
 
-    def wants_variants(self) -> bool:
-        """Whether the step is to be timed in other ways: only where that was asked for."""
-        return "variants" in (self.arguments.only or ())
-
     def run(self) -> None:
         """Run all parts that were asked for."""
         if self.wants("kernels") and self.arguments.warm_up and self.device.type == "cuda":
@@ -86,11 +80,10 @@ class Bench:
             n = warm_up(self.arguments.warm_up, self.arguments.kernels, self.arguments.bits)
             self.note("compiled", configurations=n, s=time.perf_counter() - began)
         self.ceiling()
-        sweep = Sweep(self)
         if self.wants("kernels"):
-            sweep.run()
-        if self.wants("decode") or self.wants("prefill") or self.wants_variants():
-            self.model(sweep.best)
+            Sweep(self).run()
+        if self.wants("decode") or self.wants("prefill"):
+            self.model()
         if self.wants("llama") and self.arguments.llama_bench:
             self.llama()
 
@@ -156,11 +149,8 @@ class Bench:
 
     # -- the whole model --------------------------------------------------------------------------
 
-    def model(self, best: dict[int, AttendBlocks]) -> None:
-        """Time decode and prefill of the model for each KV type and depth.
-
-        `best`: attention's fastest, by the bits of K, for the variants of the step.
-        """
+    def model(self) -> None:
+        """Time decode and prefill of the model for each KV type and depth."""
         import torch
 
         from models.kv_cache import KvCache, KvFormat, PagePool
@@ -178,8 +168,6 @@ class Bench:
                 form = KvFormat(KV[kind], KV[kind])
                 cache = KvCache(PagePool(n_pages, shape.head_dim, form, self.device), shape)
                 fill(cache, depth)
-                if self.wants_variants() and self.device.type == "cuda":
-                    time_steps(self, decoder, cache, kind, depth, best.get(KV[kind]))
                 if self.wants("decode"):
                     self._decode(decoder, cache, kind, depth, n_bytes)
                 if self.wants("prefill") and depth <= DEEP:

@@ -11,8 +11,7 @@ import multiprocessing
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from docqa.bench.torch_variants import EARLY, attend_variants, compile_step, label
-from kernels.tuned import AttendBlocks
+from kernels.tuned import AttendBlocks, attend_blocks
 
 if TYPE_CHECKING:
     from docqa.bench.torch_gpu import Bench
@@ -32,13 +31,34 @@ LEAST_BYTES = 200 << 20  # of the matrices in turn: more than the cache on the c
 RIGHT = {"matvec": 3e-4, "attention": 5e-3}
 
 
+def attend_variants(bits: int) -> list[AttendBlocks]:
+    """Return ways to read a cache, the one in use first."""
+    found = [attend_blocks(bits), AttendBlocks(4, 2, 64, 8, 9)]
+    if bits == 16:
+        return [*found, AttendBlocks(4, 2, 64, 8, 3)]
+    for tokens, stages, warps in itertools.product((32, 64), (1, 2), (1, 2)):
+        new = AttendBlocks(warps, stages, tokens, 8, 9)
+        found.append(new)
+        if warps == 1 and stages == 1:
+            most = (128, 168) if tokens == 32 else (168,)
+            found += [replace(new, most_registers=n) for n in most]
+    return found
+
+
+def label(blocks: AttendBlocks) -> str:
+    """Name a way to read a cache."""
+    name = f"{blocks.num_warps}w{blocks.num_stages}s{blocks.tokens}t/{blocks.programs}"
+    return f"{name} d{blocks.dense_parts}" + f" r{blocks.most_registers}" * (
+        blocks.most_registers > 0
+    )
+
+
 class Sweep:
     """The kernels' part of a run."""
 
     def __init__(self, bench: Bench) -> None:
         self.bench, self.device = bench, bench.device
         self.is_dry: bool = bench.arguments.dry
-        self.best: dict[int, AttendBlocks] = {}  # by the bits of K, of the last depth
 
     def run(self) -> None:
         """Check and time each kernel alone."""
@@ -191,7 +211,6 @@ class Sweep:
         if self.device.type == "cuda":
             n_units = torch.cuda.get_device_properties(self.device).multi_processor_count
         found = []
-        ways: dict[str, AttendBlocks] = {}
         for programs in PROGRAMS[: 1 if self.is_dry else None]:
             parts = 3 if self.is_dry else programs * n_units // shape.n_kv_heads // 64 * 64
             partials = Partials(
@@ -200,7 +219,6 @@ class Sweep:
             )
             for one in attend_variants(bits)[: 1 if self.is_dry else None]:
                 blocks = replace(one, programs=programs)
-                ways[label(blocks)] = blocks
 
                 def work(blocks: AttendBlocks = blocks, partials: Partials = partials) -> None:
                     for layer in range(shape.n_layers):
@@ -216,9 +234,6 @@ class Sweep:
                     self.bench.note("  attention", blocks=label(blocks), failed=failed)
                     continue
                 found.append((took, label(blocks), wrong))
-        right = [row for row in found if row[2] < RIGHT["attention"]]
-        if right:
-            self.best[bits] = ways[min(right)[1]]
         n_bytes = cache.n_bytes // shape.n_layers
         self.report(f"attention {bits} bits {n}", n_bytes, found, RIGHT["attention"])
 
@@ -234,7 +249,6 @@ def warm_up(n_processes: int, kernels: list[str], bits: list[int]) -> int:
     tasks: list[tuple[str, Any, Any]] = []
     if "attention" in kernels:
         tasks += [("attention", b, way) for b in bits for way in attend_variants(b)]
-        tasks += [("step", "", (False, 0)), *(("step", "", (True, early)) for early in EARLY)]
     if "matvec" in kernels:
         tasks += [("matvec", "Q4_K", b) for b in MATVEC]
         tasks += [("matvec", kind, b) for kind in OTHER_KINDS for b in OTHER_MATVEC]
@@ -261,9 +275,6 @@ def compile_one(task: tuple[str, Any, Any]) -> str:
     what, form, blocks = task
     device = torch.device("cuda")
     try:
-        if what == "step":
-            compile_step(blocks)
-            return ""
         if what == "attention":
             cache = filled_cache(256, form, device, n_layers=1)
             tables = DeviceTables(cache, 16)

@@ -1,6 +1,8 @@
-"""Compile every kernel for a Hopper GPU, here, without one; print what each takes as JSON lines.
+"""Compile every kernel for a GPU, here, without one; print what each takes as JSON lines.
 
-    python -m tests.kernels.compiled [NAME…]
+    python -m tests.kernels.compiled [--sm 90] [NAME…]
+
+`--sm`: the compute capability; 90 is Hopper, 80 the oldest that Triton compiles for.
 
 Triton brings the assembler and a disassembler along: registers, stack (spills) and the width of the
 loads are known before any GPU time is spent.
@@ -8,10 +10,10 @@ loads are known before any GPU time is spent.
 
 from __future__ import annotations
 
+import argparse
 import json
 import re
 import subprocess
-import sys
 import tempfile
 from collections import Counter
 from pathlib import Path
@@ -44,7 +46,7 @@ def kind_of(name, constants):
     return "fp32" if name in FLOATS else "i32"
 
 
-def compile_one(name, kernel, constants, num_warps, num_stages=3, most_registers=None):
+def compile_one(sm, name, kernel, constants, num_warps, num_stages=3, most_registers=None):
     import triton
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
@@ -59,7 +61,7 @@ def compile_one(name, kernel, constants, num_warps, num_stages=3, most_registers
         attrs={(i,): [["tt.divisibility", 16]] for i in aligned},
     )
     options = {"num_warps": num_warps, "num_stages": num_stages, "maxnreg": most_registers}
-    made = triton.compile(source, target=GPUTarget("cuda", 90, 32), options=options)
+    made = triton.compile(source, target=GPUTarget("cuda", sm, 32), options=options)
     tool = Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         Path(file.name).write_bytes(made.asm["cubin"])
@@ -85,7 +87,7 @@ def run(*command):
 
 
 def variants():
-    from docqa.bench.torch_variants import attend_variants, label
+    from docqa.bench.torch_kernels import attend_variants, label
     from kernels import decode_attention, matvec, step, unpack
 
     for name, bits, offset, halves, per_super, has_sub, has_min in (
@@ -106,17 +108,13 @@ def variants():
         ends = {"has_bias": False, "has_residual": True, "is_native": True, "is_even": True}
         blocks = {"block_n": 1, "block_g": 32, "unroll": 2}
         kernel = matvec.matvec_kernel
-        for early, overlaps in ((0, False), (1, True), (4, True)):
-            how = f" {early} early" if overlaps else ""
-            constants = {**form, **ends, **blocks, "early": early, "overlaps": overlaps}
-            yield f"matvec {name}{how}", kernel, constants, 1
+        yield f"matvec {name}", kernel, {**form, **ends, **blocks}, 1
     for end in ("norm", "gate"):
         constants = {
             "has_norm": end == "norm",
             "has_gate": end == "gate",
             "block_k": 4096,
             "block_r": 8,
-            "overlaps": True,
         }
         yield f"prepare {end}", matvec.prepare_kernel, constants, 4
     for bits in (16, 8, 4):
@@ -134,12 +132,10 @@ def variants():
         kernel = decode_attention.attend_kernel
         for way, blocks in enumerate(attend_variants(bits)):
             constants |= {
-                "rows": 4 if blocks.k_integers else 8,
+                "rows": 4 if bits < 16 else 8,
                 "dense_parts": blocks.dense_parts,
                 "tokens": blocks.tokens,
-                "k_integers": blocks.k_integers,
-                "is_asm": blocks.is_asm,
-                "overlaps": way > 0,
+                "is_native": True,
             }
             name = f"attend {bits} bits" if not way else f"variant of {bits} bits {label(blocks)}"
             launch = blocks.num_warps, blocks.num_stages, blocks.most_registers or None
@@ -147,7 +143,7 @@ def variants():
     yield (
         "merge",
         decode_attention.merge_kernel,
-        {"dim": 128, "parts": 128, "has_integers": True, "overlaps": True},
+        {"dim": 128, "parts": 128, "has_integers": True},
         4,
     )
     constants = {
@@ -159,17 +155,21 @@ def variants():
         "has_norm": True,
         "n_newest_slots": 128,
         "n_sink_slots": 16,
-        "overlaps": True,
     }
     yield "turn and keep", step.turn_kernel, constants, 1
 
 
-def main(*wanted):
+def main():
+    parser = argparse.ArgumentParser(prog="tests.kernels.compiled", description=__doc__)
+    parser.add_argument("--sm", type=int, default=90)
+    parser.add_argument("names", nargs="*", help="what a kernel's begins with; none: all")
+    arguments = parser.parse_args()
+    wanted = tuple(arguments.names)
     for name, kernel, constants, *blocks in variants():
         if wanted and not name.startswith(wanted):
             continue
-        print(json.dumps(compile_one(name, kernel, constants, *blocks)), flush=True)
+        print(json.dumps(compile_one(arguments.sm, name, kernel, constants, *blocks)), flush=True)
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main()

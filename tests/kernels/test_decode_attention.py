@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
@@ -65,7 +67,7 @@ def test_it_is_plain_attention_over_what_the_cache_holds(bits, n):
 def test_k_multiplied_as_bytes(bits, group, head_dim, tokens):
     from kernels.tuned import AttendBlocks
 
-    blocks = AttendBlocks(1, 1, tokens, 8, 9, k_integers=True, is_asm=True)
+    blocks = AttendBlocks(1, 1, tokens, 8, 9)
     cache, q = cache_of(400, bits, group=group, head_dim=head_dim)
     truth = expected(cache, q)
     for n_splits in (3, 30):
@@ -95,3 +97,13 @@ def test_more_splits_than_pages_and_heads_of_different_lengths():
     cache.note_eviction(128, 0)
     found, truth = run(cache, q, n_splits=7), expected(cache, q)
     assert (found - truth).norm() / truth.norm() < 2e-3
+
+
+@pytest.mark.parametrize(
+    ("is_cuda", "hip", "expected"), [(True, None, True), (True, "6.2", False), (False, None, False)]
+)
+def test_ptx_is_for_nvidias_gpus(monkeypatch, is_cuda, hip, expected):
+    from kernels.integers import is_native
+
+    monkeypatch.setattr(torch.version, "hip", hip)
+    assert is_native(SimpleNamespace(is_cuda=is_cuda)) is expected

@@ -37,7 +37,7 @@ def test_planes_are_not_much_larger_than_the_file(kind):
     assert pack(raw, kind).n_bytes <= raw.numel() * 17 / 16
 
 
-def product(raw, kind, x, block_n, block_g, early=0, **more):
+def product(raw, kind, x, block_n, block_g, **more):
     from kernels.integers import Activations
     from kernels.matvec import matvec, prepare
 
@@ -51,7 +51,7 @@ def product(raw, kind, x, block_n, block_g, early=0, **more):
     room.sums.fill_(float("nan"))
     prepare(x.to(DEVICE), room, **more)
     out = torch.full((matrix.n,), float("nan"), device=DEVICE)
-    matvec(matrix, room, out, blocks=(block_n, block_g, 1, 2), early=early, **ends)
+    matvec(matrix, room, out, blocks=(block_n, block_g, 1, 2), **ends)
     return out.cpu()
 
 
@@ -66,14 +66,6 @@ def test_the_kernel_is_the_plain_product(kind, n, k, block_n, block_g):
     truth = dequantise(raw, kind).double() @ x.double()
     found = product(raw, kind, x, block_n, block_g)
     assert (found - truth).norm() / truth.norm() < SIXTEEN_BITS
-
-
-@needs_triton
-@pytest.mark.parametrize("kind", ["Q4_K", "Q6_K", "Q8_0"])
-@pytest.mark.parametrize("early", [1, 2, 9])
-def test_weights_that_are_loaded_early(kind, early):
-    raw, x = tame(kind, 5, 768), torch.randn(768)
-    assert torch.equal(product(raw, kind, x, 4, 16, early=early), product(raw, kind, x, 4, 16))
 
 
 @needs_triton

@@ -84,16 +84,13 @@ def test_the_step_is_the_decoder(tmp_path, name, bits):
 
 
 def test_a_short_sequence_in_fewer_parts_is_the_same(tmp_path):
-    from kernels.tuned import AttendBlocks, StepTuning
     from models.torch_step import GraphStep
 
     decoder = decoder_of(write_small(tmp_path / "m.gguf", FAMILIES["qwen2"]))
-    blocks = AttendBlocks(1, 1, 32, 8, k_integers=True)
-    tuning = StepTuning(overlaps=True, early=1, short=((1, 2),), attend=blocks)
     logits = []
-    for how in ({}, {"tuning": tuning}):
+    for short in ((), ((1, 2),)):
         cache = cache_for(decoder, 8)
-        step = GraphStep(decoder, cache, 512, **how)
+        step = GraphStep(decoder, cache, 512, short)
         logits.append(torch.stack([step.run(300 + i, cache).clone() for i in range(3)]))
     assert (logits[0] - logits[1]).norm() / logits[0].norm() < 1e-3
 
