@@ -7,7 +7,6 @@ share. Threads post messages; only handlers touch widgets.
 from __future__ import annotations
 
 import asyncio
-import os
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -17,11 +16,11 @@ from time import thread_time
 from typing import ClassVar
 
 from textual import events, on
+from textual._xterm_parser import XTermParser
 from textual.app import App, SystemCommand
 from textual.binding import Binding, BindingType
 from textual.screen import Screen
 
-from docqa.config import Config
 from docqa.errors import DocqaError
 from docqa.parse.render import PageRenderer
 from docqa.sanitize import sanitize
@@ -50,7 +49,7 @@ from tui.messages import (
 )
 from tui.model_screen import ModelChosen, ModelScreen
 from tui.pacing import Pacing
-from tui.page_view import Graphics
+from tui.page_view import HALF_BLOCKS, Graphics
 from tui.plain import EdgeFilter, counted
 from tui.sessions import SessionKeeper
 from tui.sessions_panel import SessionAsked
@@ -59,7 +58,6 @@ from tui.themes import THEMES
 from tui.tidying import Tidying
 from tui.watching import Watching
 
-HALF_BLOCKS = Graphics("half blocks")
 SWITCH_S = 0.0005  # a thread that computes hands the interpreter over so often; Python's is 0.005
 
 
@@ -87,9 +85,14 @@ class DocqaApp(App[int]):
     ]
 
     def __init__(
-        self, workspace: Workspace, paths: Sequence[Path] = (), graphics: Graphics = HALF_BLOCKS
+        self,
+        workspace: Workspace,
+        paths: Sequence[Path] = (),
+        graphics: Graphics = HALF_BLOCKS,
+        typed: str = "",
     ) -> None:
         super().__init__()
+        self._typed = typed
         self._filters.append(EdgeFilter())
         self.workspace = workspace
         self.status = Status(workspace.config.model.path)
@@ -130,6 +133,8 @@ class DocqaApp(App[int]):
         self._ask_gpu()
         if self._paths:
             self.indexing.add(self._paths)
+        for event in XTermParser().feed(self._typed):
+            self.post_message(event)
 
     def _ask_gpu(self) -> None:
         def ask() -> None:
@@ -427,20 +432,3 @@ class DocqaApp(App[int]):
         yield SystemCommand("Reload the model", "", self.action_reload_model)
         yield SystemCommand("Light or dark", "", self.action_toggle_dark)
         yield SystemCommand("Help", "every key", self.action_help)
-
-
-def run_app(config: Config, paths: Sequence[Path] = ()) -> int:
-    """Run the app until the user leaves; return the exit code.
-
-    Raises:
-        DocqaError: the library cannot be opened.
-    """
-    from docqa.wiring import build
-    from tui.page_view import detect_graphics
-
-    is_plain = config.tui.mode == "plain" or os.environ.get("TERM") == "dumb"
-    # With NO_COLOR everything is grey, and only what Textual draws can be made so.
-    is_drawn_by_us = is_plain or "NO_COLOR" in os.environ
-    graphics = HALF_BLOCKS if is_drawn_by_us else detect_graphics()
-    with build(config, reads_elsewhere=True) as workspace:
-        return DocqaApp(workspace, paths, graphics).run() or 0

@@ -115,8 +115,10 @@ class EvidencePane(Vertical):
     def focus_content(self) -> None:
         """Give the keys to what is shown: the lines, the page, the passage."""
         active = self.query_one(TabbedContent).active
-        shown = {"tab-lines": "#lines", "tab-page": "#page-image"}.get(active, "#passage-scroll")
-        self.query_one(shown).focus()
+        if active == "tab-page":
+            self.query_one(PageView).focus_image()
+        else:
+            self.query_one("#lines" if active == "tab-lines" else "#passage-scroll").focus()
 
     def action_more(self) -> None:
         """Show one more neighbour on each side."""

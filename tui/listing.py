@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from docqa.errors import DocqaError
 from docqa.types import Document
 from tui.messages import DocumentsRead
+from tui.pacing import MIN_WAIT_S
 
 if TYPE_CHECKING:
     from tui.app import DocqaApp
@@ -33,7 +34,7 @@ class Listing:
         wait_s = self._not_before - monotonic()
         if self._is_reading or wait_s > 0:
             if not self._is_wanted and not self._is_reading:
-                self._app.set_timer(wait_s, self._again)
+                self._app.set_timer(max(MIN_WAIT_S, wait_s), self._again)
             self._is_wanted = True
             return
         self._is_reading, self._is_wanted = True, False

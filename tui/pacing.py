@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 WAKE_S = 0.02  # after a key: its effect is painted
 WAKE_END_S = 0.06  # the next key may come from now on
 TYPING_S = 0.35  # without a key: nobody is typing
+MIN_WAIT_S = 0.01  # Textual divides by a timer's time, and drops one that is over before it began
 MAX_WAIT_S = 0.25  # so long at most for a key in whose wake it could be done
 
 Work = Callable[[], None]
@@ -61,7 +62,7 @@ class Pacing:
     def _flush_in(self, wait_s: float) -> None:
         if self._timer is not None:
             self._timer.stop()
-        self._timer = self._app.set_timer(max(0.0, wait_s), self._flush)
+        self._timer = self._app.set_timer(max(MIN_WAIT_S, wait_s), self._flush)
 
     def _flush(self) -> None:
         self._timer = None

@@ -6,7 +6,6 @@ are drawn in a process of their own (docqa/parse/render.py) and scaled in a thre
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -23,6 +22,7 @@ from docqa.errors import DocqaError
 from docqa.parse.render import PageRenderer
 from tui.half_blocks import HalfBlockView
 from tui.plain import plain_line
+from tui.terminal import DEFAULT_CELL_PX, Answers
 from tui.turns import Place
 
 if TYPE_CHECKING:
@@ -39,20 +39,25 @@ class Graphics:
 
     name: str
     widget: Any = None  # textual_image has no types
+    cell_px: tuple[int, int] = DEFAULT_CELL_PX
 
 
-def detect_graphics() -> Graphics:
-    """Ask the terminal what it can show. Only before Textual starts: it reads the answer."""
-    if not (sys.stdin.isatty() and sys.stdout.isatty()):
-        return Graphics("half blocks")
-    from textual_image.widget import Image, SixelImage, TGPImage
+HALF_BLOCKS = Graphics("half blocks")
 
-    if issubclass(Image, SixelImage):
-        return Graphics("sixel", SixelImage)
-    from textual_image.renderable import Image as Renderable
-    from textual_image.renderable.tgp import Image as TgpRenderable
 
-    return Graphics("kitty", TGPImage) if Renderable is TgpRenderable else Graphics("half blocks")
+def graphics_of(answers: Answers) -> Graphics:
+    """Return how to show pixels in a terminal that gave these answers.
+
+    Sixel first: terminals that have both (Konsole, WezTerm) do not know the placeholders that
+    Kitty's protocol is used with here, and Kitty has no Sixel.
+    """
+    if not (answers.has_sixel or answers.has_kitty):
+        return HALF_BLOCKS
+    from tui.page_images import widgets
+
+    sixel, kitty = widgets(answers.cell_px)
+    name, widget = ("sixel", sixel) if answers.has_sixel else ("kitty", kitty)
+    return Graphics(name, widget, answers.cell_px)
 
 
 class PageDrawn(Message):
@@ -99,6 +104,11 @@ class PageView(Vertical):
         """Show the page of a place."""
         self._place = place
         self._go(place.locator.first)
+
+    def focus_image(self) -> None:
+        """Give the keys to what scrolls the page."""
+        is_cells = self._graphics.widget is None
+        self.query_one("#page-image" if is_cells else "#page-scroll").focus()
 
     def action_turn(self, step: int) -> None:
         """Turn `step` pages."""
@@ -162,8 +172,26 @@ class PageView(Vertical):
             rows = view.virtual_size.height
             view.scroll_to(0, max(0, int(message.top * rows) - 5), animate=False)
         else:
-            view.image = message.image  # type: ignore[attr-defined]
-            view.styles.width = f"{100 * self.zoom}%"
+            self._show_pixels(view, message)
+
+    def _show_pixels(self, view: Widget, message: PageDrawn) -> None:
+        view.image = message.image  # type: ignore[attr-defined]
+        view.styles.width = f"{100 * self.zoom}%"
+        if message.image is None:
+            return
+        if self._graphics.name == "kitty":
+            from tui.page_images import widest_columns
+
+            widest = widest_columns(*message.image.size, self._graphics.cell_px)
+            if self.size.width * self.zoom > widest:
+                view.styles.width = widest
+
+        def to_the_quote() -> None:
+            scroll = self.query_one("#page-scroll")
+            top = int(message.top * scroll.virtual_size.height) - 5
+            scroll.scroll_to(0, max(0, top), animate=False)
+
+        self.call_after_refresh(to_the_quote)
 
     def _put_note(self, text: str) -> None:
         self.query_one("#page-note", Static).update(plain_line(text, "$text-muted"))

@@ -37,7 +37,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _no_command(arguments: argparse.Namespace) -> int:
     if sys.stdin.isatty() and sys.stdout.isatty():
-        from tui.app import run_app
+        from tui.start import run_app
 
         return int(run_app(_config(arguments), ()))
     print("docqa: no command; see `docqa --help`", file=sys.stderr)
@@ -331,7 +331,7 @@ def evaluate(arguments: argparse.Namespace) -> int:
 
 def tui(arguments: argparse.Namespace) -> int:
     """`docqa tui [PATH…]`."""
-    from tui.app import run_app
+    from tui.start import run_app
 
     return int(run_app(_config(arguments), tuple(Path(p) for p in arguments.paths)))
 

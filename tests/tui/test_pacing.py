@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from tui import pacing
-from tui.pacing import MAX_WAIT_S, TYPING_S, WAKE_END_S, WAKE_S, Pacing
+from tui.pacing import MAX_WAIT_S, MIN_WAIT_S, TYPING_S, WAKE_END_S, WAKE_S, Pacing
 
 
 class Clock:
@@ -24,6 +24,7 @@ class Clock:
             self.is_stopped = True
 
     def set_timer(self, wait_s: float, work: Callable[[], None]) -> Timer:
+        assert wait_s >= MIN_WAIT_S  # Textual's timers fail with less
         timer = Clock.Timer()
         self._timers.append((self.now_s + wait_s, work, timer))
         return timer
@@ -106,3 +107,13 @@ def test_the_order_is_kept(clock):
     clock.go(TYPING_S)
     paced.gently(lambda: done.append(4))
     assert done == [1, 2, 3, 4]
+
+
+def test_a_key_after_the_latest_moment_still_sets_a_timer_that_runs(clock):
+    done, paced = [], Pacing(clock)
+    paced.typed()
+    paced.gently(lambda: done.append("late"))
+    clock.now_s += MAX_WAIT_S + 1  # the thread was busy: no timer ran
+    paced.typed()
+    clock.go(WAKE_S)
+    assert done == ["late"]
