@@ -12,9 +12,7 @@ import os
 import re
 import select
 import sys
-import termios
 import time
-import tty
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -84,10 +82,13 @@ def read_answers(received: bytes, cell_px: tuple[int, int] | None = None) -> Ans
 
 @contextmanager
 def asked_terminal(environment: Mapping[str, str] = os.environ) -> Iterator[Asked | None]:
-    """Ask the terminal; None where there is none. Its modes are restored at the end."""
-    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+    """Ask the terminal; None where there is none, and on Windows. Its modes are restored."""
+    if os.name != "posix" or not (sys.stdin.isatty() and sys.stdout.isatty()):
         yield None
         return
+    import termios  # not there on Windows
+    import tty
+
     n_in, n_out = sys.stdin.fileno(), sys.stdout.fileno()
     before = termios.tcgetattr(n_in)
     tty.setcbreak(n_in, termios.TCSANOW)  # answers are neither echoed nor kept for a whole line
@@ -111,6 +112,7 @@ def _cell_of_window(n_out: int) -> tuple[int, int] | None:
     """Return the width and height of a cell where the kernel knows them."""
     import fcntl
     import struct
+    import termios
 
     size = fcntl.ioctl(n_out, termios.TIOCGWINSZ, bytes(8))
     rows, columns, width_px, height_px = struct.unpack("HHHH", size)
