@@ -32,6 +32,7 @@ from docqa.types import (
     ParseItem,
 )
 
+AGAIN = "open it in a viewer and save it anew, or get it again"
 MAX_DOCUMENT_CHARS = 200_000_000
 TITLE_RATIO = 1.15  # of a title's letters to those of the body
 _AHEAD = 6  # pages
@@ -74,7 +75,9 @@ def _open(path: Path, options: ParseOptions) -> pymupdf.Document:
         raise UnreadableFile(path, "is empty; nothing to index") from None
     except Exception as error:  # MuPDF raises many types, and RuntimeError for most
         _reraise_memory(error)
-        raise UnreadableFile(path, "cannot be opened: it is damaged or not a PDF") from error
+        raise UnreadableFile(
+            path, f"cannot be opened: it is damaged or not a PDF; {AGAIN}"
+        ) from error
     if document.needs_pass and not document.authenticate(options.password or ""):
         document.close()
         wrong = "the password is wrong" if options.password else "it is encrypted"
@@ -84,10 +87,10 @@ def _open(path: Path, options: ParseOptions) -> pymupdf.Document:
     except Exception as error:
         _reraise_memory(error)
         document.close()
-        raise UnreadableFile(path, f"has a broken page tree: {_words(error)}") from error
+        raise UnreadableFile(path, f"has a broken page tree ({_words(error)}); {AGAIN}") from error
     if n_pages < 1:
         document.close()
-        raise UnreadableFile(path, "has no pages")
+        raise UnreadableFile(path, f"has no pages; {AGAIN}")
     return document
 
 

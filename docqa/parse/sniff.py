@@ -72,17 +72,23 @@ def head_of(path: Path) -> Head:
     """
     try:
         if path.exists() and not path.is_file():
-            raise UnreadableFile(path, "is not a regular file")
+            raise UnreadableFile(path, "is not a regular file; name a file or a folder")
         with open_bytes(path) as file:
             return Head(file.read(HEAD_BYTES), is_packed=not isinstance(file, io.BufferedReader))
     except FileNotFoundError:
-        raise UnreadableFile(path, "does not exist") from None
+        raise UnreadableFile(path, "does not exist; check its name") from None
     except gzip.BadGzipFile as error:
-        raise UnreadableFile(path, f"is compressed and broken: {error}") from error
+        raise UnreadableFile(
+            path, f"is compressed and broken ({error}); unpack it yourself, or get it again"
+        ) from error
     except OSError as error:
-        raise UnreadableFile(path, f"cannot be read: {error.strerror or error}") from error
+        raise UnreadableFile(
+            path, f"cannot be read: {error.strerror or error}; check its permissions and its disk"
+        ) from error
     except READ_ERRORS as error:
-        raise UnreadableFile(path, f"is compressed and broken: {error}") from error
+        raise UnreadableFile(
+            path, f"is compressed and broken ({error}); unpack it yourself, or get it again"
+        ) from error
 
 
 def is_pdf(data: bytes) -> bool:
