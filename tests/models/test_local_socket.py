@@ -5,7 +5,6 @@ Strangers are processes of their own: this one may have been put offline by a te
 
 from __future__ import annotations
 
-import functools
 import os
 import subprocess
 import sys
@@ -17,6 +16,7 @@ import pytest
 from docqa import paths
 from models import local_socket, shared_host
 from models.local_socket import PORT, UNIX, Listener, connect
+from tests.loopback import has_loopback
 from tests.models.test_host import say
 from tests.models.test_shared_host import shared
 
@@ -27,17 +27,6 @@ def stranger(code: str, *arguments: str) -> subprocess.Popen[str]:
     """Start a program that knows nothing of docqa."""
     command = [sys.executable, "-c", code, *arguments]
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-
-
-@functools.cache
-def has_loopback() -> bool:
-    """Whether a port of this machine can be reached: not without any network interface."""
-    code = """
-import socket
-with socket.create_server(("127.0.0.1", 0)) as server:
-    socket.create_connection(server.getsockname(), 5).close()
-"""
-    return subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0
 
 
 loopback = pytest.mark.skipif(not has_loopback(), reason="there is no loopback here")
@@ -154,6 +143,7 @@ from docqa.offline import go_offline
 go_offline()
 from models.local_socket import Listener, connect
 import threading
+from tests.loopback import has_loopback
 listener = Listener(Path({str(tmp_path / "e.port")!r}))
 threading.Thread(target=lambda: listener.admits(listener.accept())).start()
 print(connect(Path({str(tmp_path / "e.port")!r}), 5) is not None)

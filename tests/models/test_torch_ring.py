@@ -14,6 +14,7 @@ import torch
 from kernels import reference
 from models.kv_cache import KvCache, KvFormat, PagePool
 from models.ring import Ring
+from tests.loopback import has_loopback
 from tests.models.ring_cases import N_STEPS, PROMPT, decoder_of, qkv
 from tests.models.torch_models import Small, write_small
 
@@ -40,18 +41,12 @@ def expected(model):
     return whole.numpy(), torch.stack(logits).numpy()
 
 
-def _has_loopback() -> bool:
-    """In a process of its own: this one may already refuse sockets (docqa/offline.py)."""
-    probe = "import socket; socket.socket(type=socket.SOCK_DGRAM).connect(('127.0.0.1', 9))"
-    return not subprocess.run([sys.executable, "-c", probe], stderr=subprocess.DEVNULL).returncode
-
-
 @pytest.mark.parametrize(
     "world",
     [2, pytest.param(1, marks=pytest.mark.slow), pytest.param(3, marks=pytest.mark.slow)],
 )
 def test_the_ring_computes_what_one_process_does(tmp_path, model, expected, world):
-    if not _has_loopback():
+    if not has_loopback():
         pytest.skip("gloo talks over loopback, which is down here")
     environ = {**os.environ, "GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1"}
     ranks = [
