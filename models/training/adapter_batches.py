@@ -93,7 +93,7 @@ class Dataset:
         first = len(self.arrays["token_ends"]) - 1 + len(self._added)
         self._added += [head, tail, np.asarray(target, np.uint16)]
         row = [self.kinds.index(kind), first, first + 1, first + 2, -1, 1, 0]
-        self._links[len(self.rows) + len(self._links)] = (gold, other)
+        self._links[len(self.rows) + len(self._rows_added)] = (gold, other)
         self._rows_added.append(row)
 
     def settle(self) -> None:

@@ -82,6 +82,10 @@ def test_a_row_made_of_a_real_question_is_the_real_row(data, inventor):
             assert np.array_equal(real, new)
         assert data.gold(made) == data.gold(row)
         assert set(data.other(made)) <= set(data.other(row))
+    add(data, [as_invented(data, inventor, row) for row in rows[:2]])  # a second time
+    assert [data.gold(n_before + len(rows) + i) for i in range(2)] == [
+        data.gold(r) for r in rows[:2]
+    ]
     drawn = {s.kind for s, _ in zip(Sampler(data, 1).samples(), range(60), strict=False)}
     assert KIND in drawn
 
