@@ -119,6 +119,9 @@ def main() -> None:
     parser.add_argument("--against", type=Path, help="answers.jsonl.xz of the GPU run")
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
+    for file in (args.data, args.base, args.adapter):
+        if file is not None and not file.is_file():
+            parser.error(f"{file}: no such file")  # llama.cpp would crash
     args.out.mkdir(parents=True, exist_ok=True)
     data = Dataset(args.data)
     started, found = time.monotonic(), []
