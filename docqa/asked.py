@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, replace
 
-from docqa.wording import identifier_spans, identifiers
+from docqa.wording import identifiers, without_identifiers
 
 _ONES = (
     "one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|thirteen|fourteen|fifteen|"
@@ -161,8 +161,4 @@ def _bare(sentence: str, codes: frozenset[str]) -> str:
     """Return `sentence` without numbers that are no values: "section 9.3", years, codes."""
     for pattern in (_LIST_NUMBER, _TIMESTAMP, _POINTER, _YEAR):
         sentence = pattern.sub(" ", sentence)
-    kept = list(sentence)
-    for code, start, end in identifier_spans(sentence):
-        if code in codes:
-            kept[start:end] = " " * (end - start)
-    return "".join(kept)
+    return without_identifiers(sentence, codes)

@@ -22,6 +22,7 @@ from docqa.wording import (
     identifiers,
     numbers,
     sentences,
+    without_identifiers,
 )
 
 MIN_COVERAGE = 0.75  # of the claim's new content words, within the quoted sentences
@@ -251,11 +252,7 @@ def is_field_asked_for(sentence: str, question: str) -> bool:
     if field is None:
         return False
     name = set(content_words(field[1]))
-    codes = identifier_spans(question)
-    plain = "".join(
-        " " if any(s <= i < e for _, s, e in codes) else c for i, c in enumerate(question)
-    )
-    wanted = set(content_words(plain))
+    wanted = set(content_words(without_identifiers(question, identifiers(question))))
     return bool(name) and name <= wanted and len(name) >= MIN_FIELD_SHARE * len(wanted)
 
 

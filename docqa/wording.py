@@ -8,7 +8,7 @@ matches count.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from functools import lru_cache
 
 # "24/7" is one word, "Model/Series" and a path are several.
@@ -112,6 +112,15 @@ def identifier_spans(text: str) -> list[tuple[str, int, int]]:
         for match in _IDENTIFIER.finditer(text)
         if not _MEASURE.match(match.group())
     ]
+
+
+def without_identifiers(text: str, wanted: Set[str]) -> str:
+    """Return `text` with blanks in place of those of its codes that are in `wanted`."""
+    kept = list(text)
+    for code, start, end in identifier_spans(text):
+        if code in wanted:
+            kept[start:end] = " " * (end - start)
+    return "".join(kept)
 
 
 def family(identifier: str) -> str:

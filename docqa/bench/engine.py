@@ -87,7 +87,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--prefill", type=int, default=512, help="tokens to read at each depth")
     parser.add_argument("--rounds", type=int, default=1, help="the median of them is taken")
     parser.add_argument("--llama-bench", type=Path, help="the program, to compare with it too")
-    parser.add_argument("--bench-rounds", type=int, help="repetitions of it; else --rounds")
     parser.add_argument("--no-restore", action="store_true", help="measure no save and restore")
     parser.add_argument("--kv-types", nargs="+", default=["q8_0"], choices=KV_TYPES)
     parser.add_argument("--batch", type=int, default=512)
@@ -236,7 +235,7 @@ def _llama_bench(
     """Return our speeds over those of the llama-bench program, with the same settings."""
     numbers = {"-p": options.prefill, "-n": options.tokens, "-d": depth, "-fa": 1}
     numbers |= {"-b": options.batch, "-ub": options.batch}
-    numbers["-r"] = options.bench_rounds or options.rounds
+    numbers["-r"] = options.rounds
     command = [str(options.llama_bench), "-m", str(resolve(options.model)), "-o", "json"]
     command += ["-ctk", kv_type, "-ctv", kv_type]
     command += [part for name, n in numbers.items() for part in (name, str(n))]

@@ -53,7 +53,6 @@ class Sizes:
     tokens: int
     batch: int
     rounds: int
-    bench_rounds: int  # of llama-bench at the greatest depth
     prompts: int
     resumed_tokens: int
     context: int
@@ -76,7 +75,6 @@ FULL = Sizes(
     tokens=128,
     batch=2048,
     rounds=3,
-    bench_rounds=3,
     prompts=100,
     resumed_tokens=256,
     context=32_768,
@@ -98,7 +96,6 @@ DRY = Sizes(
     tokens=8,
     batch=64,
     rounds=1,
-    bench_rounds=1,
     prompts=1,
     resumed_tokens=8,
     context=1024,
@@ -208,11 +205,9 @@ def _speed_jobs(options: argparse.Namespace, sizes: Sizes, large: tuple[str, ...
     bench = ("--llama-bench", str(options.llama_bench)) if options.llama_bench else ()
     for depth in sorted(sizes.depths, key=lambda depth: (depth != sizes.restored, -depth)):
         for kv_type in ("q8_0", "f16"):
-            rounds = sizes.bench_rounds if depth == sizes.depths[-1] else sizes.rounds
             arguments = (*large, "--depths", str(depth), "--kv-types", kv_type)
             arguments += ("--batch", str(sizes.batch), "--prefill", str(sizes.prefill))
             arguments += ("--rounds", str(sizes.rounds), "--tokens", str(sizes.tokens), *bench)
-            arguments += ("--bench-rounds", str(rounds))
             if depth != sizes.restored or kv_type != "q8_0":
                 arguments += ("--no-restore",)
             yield Job(f"speed {kv_type} {depth}", "docqa.bench.engine", arguments, 900)

@@ -77,18 +77,14 @@ def head_of(path: Path) -> Head:
             return Head(file.read(HEAD_BYTES), is_packed=not isinstance(file, io.BufferedReader))
     except FileNotFoundError:
         raise UnreadableFile(path, "does not exist; check its name") from None
-    except gzip.BadGzipFile as error:
-        raise UnreadableFile(
-            path, f"is compressed and broken ({error}); unpack it yourself, or get it again"
-        ) from error
-    except OSError as error:
-        raise UnreadableFile(
-            path, f"cannot be read: {error.strerror or error}; check its permissions and its disk"
-        ) from error
     except READ_ERRORS as error:
-        raise UnreadableFile(
-            path, f"is compressed and broken ({error}); unpack it yourself, or get it again"
-        ) from error
+        if isinstance(error, OSError) and not isinstance(error, gzip.BadGzipFile):
+            reason = (
+                f"cannot be read: {error.strerror or error}; check its permissions and its disk"
+            )
+        else:
+            reason = f"is compressed and broken ({error}); unpack it yourself, or get it again"
+        raise UnreadableFile(path, reason) from error
 
 
 def is_pdf(data: bytes) -> bool:
