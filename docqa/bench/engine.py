@@ -152,12 +152,12 @@ def _speed(
     room = n_filled + max(options.tokens, options.prefill) + 8
     settings = _settings(options, model, kv_type, max(room, 256))
     with HostEngine(msgspec.structs.replace(settings, kv_ram_bytes=0), model) as engine:
-        prompt = _tokens(engine, options, n_filled + options.prefill)
+        prompt = _tokens(engine, options, max(depth + options.prefill, 1))
         engine.wait_until_ready()
         began = time.perf_counter()
         list(engine.generate(prompt[:n_filled], max_tokens=0))
         fill_s = time.perf_counter() - began
-        rounds = [_timed(engine, prompt, n_filled, options) for _ in range(options.rounds)]
+        rounds = [_timed(engine, prompt, depth, options) for _ in range(options.rounds)]
     prefill_s = statistics.median(r[0] for r in rounds)
     decode_s = statistics.median(r[1] for r in rounds)
     row: dict[str, float | str] = {"kv": kv_type, "depth": depth, "fill_s": fill_s}
@@ -165,7 +165,7 @@ def _speed(
     if options.llama_bench:
         row |= _llama_bench(options, kv_type, depth, options.prefill / prefill_s, 1 / decode_s)
     else:
-        alone_prefill_s, alone_decode_s = _alone(settings, prompt, n_filled, options)
+        alone_prefill_s, alone_decode_s = _alone(settings, prompt, depth, options)
         row["prefill_ratio"] = alone_prefill_s / prefill_s
         row["decode_ratio"] = alone_decode_s / decode_s
     if depth >= 256 and not options.no_restore:
@@ -181,21 +181,23 @@ def _speed(
 
 
 def _timed(
-    engine: HostEngine, prompt: list[int], n_filled: int, options: argparse.Namespace
+    engine: HostEngine, prompt: list[int], depth: int, options: argparse.Namespace
 ) -> tuple[float, float]:
     """Return (seconds to read what follows the filled part, seconds a token to write there)."""
+    filled = prompt[: max(depth, 1)]
     times = []
-    for event in engine.generate(prompt[:n_filled], max_tokens=options.tokens):
+    for event in engine.generate(filled, max_tokens=options.tokens):
         if isinstance(event, Piece):
             times.append(time.perf_counter())
-    list(engine.generate(prompt[:n_filled], max_tokens=0))  # what was written is forgotten
+    # What was written is forgotten; at depth 0 all is: the text begins with another token.
+    list(engine.generate(filled if depth else [prompt[0] ^ 1], max_tokens=0))
     began = time.perf_counter()
     list(engine.generate(prompt, max_tokens=0))
     return time.perf_counter() - began, (times[-1] - times[0]) / max(len(times) - 1, 1)
 
 
 def _alone(
-    settings: LoadSettings, prompt: list[int], n_filled: int, options: argparse.Namespace
+    settings: LoadSettings, prompt: list[int], depth: int, options: argparse.Namespace
 ) -> tuple[float, float]:
     """Return the same two by llama.cpp in this process, with nothing of ours around it."""
     from models.llama_context import LlamaContext, LogTail
@@ -208,6 +210,7 @@ def _alone(
             context.decode(chunk, start + at, 0, logits=at + len(chunk) == len(tokens))
         context.logits()
 
+    n_filled = max(depth, 1)
     read(prompt[:n_filled], 0)
     found = []
     for _ in range(options.rounds):
@@ -215,9 +218,9 @@ def _alone(
         for i in range(options.tokens - 1):
             read([prompt[i % len(prompt)]], n_filled + i)
         decoded = time.perf_counter()
-        context.remove(0, n_filled)
+        context.remove(0, depth)
         read_began = time.perf_counter()
-        read(prompt[n_filled:], n_filled)
+        read(prompt[depth:], depth)
         prefill_s = time.perf_counter() - read_began
         context.remove(0, n_filled)
         found.append((prefill_s, (decoded - began) / max(options.tokens - 1, 1)))
