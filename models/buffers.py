@@ -4,8 +4,8 @@ A restore touches gigabytes of fresh memory. In pages of 4 KiB that went at 2.8 
 several threads at once at 0.9, in huge pages at 4.4, beside 3 GiB/s for the hash on one core.
 
 What goes to a GPU and back is better page-locked: the GPU fetches it by itself, where otherwise the
-driver copies it piece by piece through a small locked buffer of its own. Locking takes about as
-long as one such copy, so it pays for what is kept, not for what is read once from a file.
+driver copies it piece by piece through a small locked buffer of its own. On an H200 2.1 GiB went
+there in 0.05 s instead of 0.30. Locking them took 0.08 s once they were filled, 0.46 s before.
 """
 
 from __future__ import annotations
@@ -36,8 +36,18 @@ def byte_buffer(n: int, *, is_locked: bool = False) -> npt.NDArray[np.uint8]:
         memory.madvise(mmap.MADV_HUGEPAGE)
     found = np.frombuffer(memory, np.uint8)
     if is_locked:
-        memory.lock(found.ctypes.data, n)
+        memory.lock(n)
     return found
+
+
+def lock(buffer: npt.NDArray[np.uint8]) -> None:
+    """Page-lock what `byte_buffer` returned, until it is freed; memory of others stays as it is."""
+    owner: object = buffer
+    while isinstance(owner, np.ndarray):
+        owner = owner.base
+    owner = owner.obj if isinstance(owner, memoryview) else owner
+    if isinstance(owner, _Memory):
+        owner.lock(len(owner))
 
 
 class _Memory(mmap.mmap):
@@ -45,10 +55,11 @@ class _Memory(mmap.mmap):
 
     _locked_at = 0
 
-    def lock(self, address: int, n: int) -> None:
+    def lock(self, n: int) -> None:
         cuda = cuda_runtime()
-        if cuda is None:
+        if cuda is None or self._locked_at:
             return
+        address = np.frombuffer(self, np.uint8).ctypes.data
         if cuda.cudaHostRegister(ctypes.c_void_p(address), ctypes.c_size_t(n), PORTABLE) == 0:
             self._locked_at = address
         else:

@@ -210,9 +210,7 @@ class Conversations:
         if entry is None or n < n_shared + FORK_WORTH_TOKENS:
             return None
         self._parked.take(entry)
-        restored = self.restore(entry.tokens, entry.state)
-        self._parked.reuse(entry.state)
-        return restored
+        return self.restore(entry.tokens, entry.state)
 
     def restore(
         self, tokens: array[int], state: npt.NDArray[np.uint8], n_sinks: int = 0
@@ -225,6 +223,7 @@ class Conversations:
         self._make_room(target, len(tokens))
         if not self.context.set_state(target.sequence, state):
             return None
+        self._parked.reuse(state)
         target.tokens = tokens[:]
         target.n_sinks = n_sinks
         self._use(target)

@@ -55,6 +55,8 @@ class Run:
         self._n_guesses, self._pause = 4, 0
         self._together_from: int | None = None  # where KV of tokens computed together begins
         self._owed_s = 0.0  # spent on computing them again: a cost of guessing
+        self._begun_s = 0.0
+        self._last_output = -1
         self.reason = "length"
         self.n_generated = self.n_guessed = self.n_accepted = 0
 
@@ -67,33 +69,43 @@ class Run:
                 break
             token = self._sampler.choose(logits)
             accepted = self._accepted_after(token) if self._may_go_on(token) else None
-            ended = False
             for chosen in [token, *(accepted or [])]:
                 if self._context.is_end(chosen):
-                    ended = True
+                    self.reason = "end"
                     break
                 self.n_generated += 1
-                yield Piece(self._text.add(self._context.piece(chosen)), chosen)
-                if self._text.is_stopped or self.n_generated == self._max_tokens:
+                piece = Piece(self._text.add(self._context.piece(chosen)), chosen)
+                if self._text.is_stopped:
+                    self.reason = "end"
+                is_last = self._text.is_stopped or self.n_generated == self._max_tokens
+                if accepted is None and not is_last:
+                    self._begin(token)
+                yield piece
+                if is_last:
                     break
-            if ended or self._text.is_stopped:
-                self.reason = "end"
-                break
-            if self.n_generated == self._max_tokens:
+            if self.reason == "end" or self.n_generated == self._max_tokens:
                 break
             if accepted is None:
-                began = time.perf_counter()
-                self._all.append(self._conversation, (token,))
-                self._meter.note(time.perf_counter() - began, 1, guessed=False)
-                self._settle_close_call()
-                logits = self._context.logits()
+                logits = self._next_logits()
             else:
                 logits = self._context.logits(self._last_output)
         rest = self._text.rest()
         if rest:
             yield Piece(rest, -1)
 
-    _last_output = -1
+    def _begin(self, token: int) -> None:
+        """Compute what follows a token. A GPU does so while the token's text goes to its reader."""
+        began = time.perf_counter()
+        self._all.append(self._conversation, (token,))
+        self._begun_s = time.perf_counter() - began
+
+    def _next_logits(self) -> Floats:
+        """Return what was begun, once it is computed."""
+        began = time.perf_counter()
+        self._context.logits()
+        self._meter.note(self._begun_s + time.perf_counter() - began, 1, guessed=False)
+        self._settle_close_call()
+        return self._context.logits()
 
     def _may_go_on(self, token: int) -> bool:
         return not self._context.is_end(token) and self.n_generated + 1 < self._max_tokens

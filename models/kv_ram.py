@@ -86,6 +86,7 @@ class ParkedKv:
 
     def reuse(self, memory: npt.NDArray[np.uint8]) -> None:
         """Keep the memory of a conversation that is in the context again, if there is room."""
+        self._spare = None
         if self.n_bytes + memory.nbytes <= self.limit_bytes:
             self._spare = memory
 

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from docqa.errors import ModelRefused
-from models.buffers import byte_buffer
+from models.buffers import byte_buffer, lock
 from models.llama_library import llama
 from models.settings import KV_TYPES, AdapterSettings, LoadSettings
 
@@ -346,6 +346,8 @@ class LlamaContext:
 
     def set_state(self, sequence: int, state: npt.NDArray[np.uint8]) -> bool:
         """Replace the KV of a sequence. `state` must be trusted: llama.cpp aborts on some bytes."""
+        if self.settings.n_gpu_layers != 0:
+            lock(state)
         llama.llama_memory_seq_rm(self.memory, sequence, -1, -1)
         pointer = state.ctypes.data_as(ctypes.POINTER(ctypes.c_uint8))
         n = int(llama.llama_state_seq_set_data(self._context, pointer, state.nbytes, sequence))

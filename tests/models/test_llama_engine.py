@@ -192,6 +192,14 @@ def test_leaving_the_iterator_keeps_the_cache_whole(engine: LlamaEngine) -> None
     assert run(engine, tokens)[0] == expected
 
 
+def test_the_next_token_is_begun_before_a_reader_gets_the_last(engine: LlamaEngine) -> None:
+    """A GPU computes it while the text is on its way."""
+    question = prompt(31, 40)
+    pieces = engine.generate(question, max_tokens=4, sampling=GREEDY)
+    held = [len(engine.last.tokens) for event in pieces if isinstance(event, Piece)]
+    assert held == [41, 42, 43, 43]  # nothing follows the last
+
+
 def test_probabilities_sum_to_one_and_agree_with_greedy(engine: LlamaEngine) -> None:
     tokens = prompt(15, 40)
     values = engine.next_token_probs(tokens, range(engine.context.n_vocab))
