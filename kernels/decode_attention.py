@@ -2,9 +2,9 @@
 
 The query heads of one KV head are one tile (grouped-query attention on tensor cores), so a page is
 read once for all of them. Tokens are the tile's rows: four heads then take half the arithmetic that
-they take as rows. Codes are never turned into values: K's scales go into the query, V's
-into the weights (times 256, clear of float16's subnormals), zeros are added as sums. K's codes are
-multiplied as bytes, the query as 16-bit integers: its high and low bytes are two columns.
+they take as rows. Codes are never turned into values, nor into floats: K's scales go into the
+query, V's into the weights, zeros are added as sums, and what results is multiplied as 16-bit
+integers with the codes as bytes (`kernels.codes`).
 
     q . k = (q * scale) . code + q . zero,     sum p v = (p * scale) . code + sum p * zero
 
@@ -21,9 +21,19 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from kernels.codes import as_bytes, as_halves, byte_of, load_codes
+from kernels.ahead import fetch_ahead, programs_ahead
+from kernels.codes import (
+    byte_of,
+    columns_of_bytes,
+    dot_k,
+    dot_v,
+    load_k,
+    load_v,
+    of_both_bytes,
+)
 from kernels.integers import Activations, is_native, store_integers
 from kernels.kv_pages import PAGE
+from kernels.packed import PackedMatrix
 from kernels.tuned import AttendBlocks, attend_blocks
 
 N_STATE = 3  # counts on the device: sinks, newest, first token that may be seen
@@ -32,15 +42,18 @@ LOG2E = 1.4426950408889634
 
 
 @triton.jit
-def _step(scores, m, total, low, high, zeros_low, zeros_high):
+def _largest_and_sum(a, b, c, d):
+    return tl.maximum(a, c), b + d
+
+
+@triton.jit
+def _weights(scores, m, total, low, high):
     """Bring running maximum and sums down to new scores (tokens, rows); return the weights, too."""
     new_m = tl.maximum(m, tl.max(scores, axis=0))
     safe = tl.where(new_m == float("-inf"), 0.0, new_m)
     p = tl.exp2(scores - safe[None, :])
     alpha = tl.exp2(m - safe)
-    total = total * alpha + tl.sum(p, axis=0)
-    low, high = low * alpha[None, :], high * alpha[None, :]
-    return p, new_m, total, low, high, zeros_low * alpha, zeros_high * alpha
+    return p, alpha, new_m, total * alpha, low * alpha[None, :], high * alpha[None, :]
 
 
 @triton.jit
@@ -72,24 +85,25 @@ def attend_kernel(
     n_newest_slots: tl.constexpr,
     has_window: tl.constexpr,
     page: tl.constexpr,
-    tokens: tl.constexpr,  # of a page at a time
     rows: tl.constexpr,
     dense_parts: tl.constexpr,  # programs of a head that take the stretches in float16
     block: tl.constexpr,  # tokens at a time of the stretches in float16
-    is_native: tl.constexpr,  # codes are converted by inline assembly
+    is_native: tl.constexpr,  # four bits are cut out by inline assembly
 ):
     """Write the output (split, H, D) and LSE (split, H) of one KV head's part of the sequence."""
     head = tl.program_id(0)
     split = tl.program_id(1)
     n_splits = tl.num_programs(1) - dense_parts
     half: tl.constexpr = dim // 2
+    most: tl.constexpr = 32512.0  # of the integers whose bytes fit, the low one signed
     row = tl.arange(0, rows)
     channel = tl.arange(0, half)
     real = row < group
     n_sinks = tl.load(state_ptr)
     first = tl.load(state_ptr + 2)
     n_pages = tl.load(counts_ptr + head)
-    # As bytes, a head of q is two columns of a tile: its high bytes and its low ones.
+    # As bytes, a head of q is two columns of a tile: its high bytes and its low ones. Computed for
+    # each, the tile lies as a product reads it; put together from both it would be turned around.
     column = tl.arange(0, 2 * rows if k_bits < 16 else rows)
     of_row = column // 2 if k_bits < 16 else column
     is_high = column % 2 == 0
@@ -102,30 +116,23 @@ def attend_kernel(
     high = tl.zeros((half, rows), tl.float32)
     zeros_low = tl.zeros((rows,), tl.float32)
     zeros_high = tl.zeros((rows,), tl.float32)
-    token = tl.arange(0, tokens)
-    n_steps: tl.constexpr = page // tokens  # of a page
+    token = tl.arange(0, page)
     if split < n_splits:
         per_split = (n_pages + n_splits - 1) // n_splits
         start = split * per_split
         if has_window:
             start = tl.maximum(start, (first - n_sinks) // page)
         end = tl.minimum(split * per_split + per_split, n_pages)
-        k_width: tl.constexpr = half if k_bits == 4 else dim
-        v_width: tl.constexpr = half if v_bits == 4 else dim
-        k_middle: tl.constexpr = 0 if k_bits == 4 else 1 << (k_bits - 1)
-        v_middle: tl.constexpr = 1 << (v_bits - 1)
-        for step in range(start * n_steps, end * n_steps):
-            index = step // n_steps
+        # What is added to a code before its scale counts; four bits are multiplied as they are.
+        k_middle: tl.constexpr = 128 if k_bits == 8 else 0
+        v_middle: tl.constexpr = 128 if v_bits == 8 else 0
+        for index in range(start, end):
             place = tl.load(table_ptr + head * max_pages + index).to(tl.int64)
-            inside = (step % n_steps) * tokens + token
-            k_at = place * (page * k_width) + inside[:, None] * k_width + channel[None, :]
-            v_at = place * (page * v_width) + inside[:, None] * v_width + channel[None, :]
-            codes_low, codes_high = load_codes(k_codes_ptr, k_at, k_bits, dim)
-            if k_bits < 16:  # V is under way while the scores are computed
-                v_codes_low, v_codes_high = load_codes(v_codes_ptr, v_at, v_bits, dim)
+            k_low, k_high = load_k(k_codes_ptr, place, token, channel, k_bits, dim)
+            v_low, v_high = load_v(v_codes_ptr, place, token, channel, v_bits, dim)
             if k_bits == 16:
-                scores = tl.dot(codes_low, q_low.to(tl.float16))
-                scores = tl.dot(codes_high, q_high.to(tl.float16), scores)
+                scores = tl.dot(k_low, q_low.to(tl.float16))
+                scores = tl.dot(k_high, q_high.to(tl.float16), scores)
             else:
                 s_at = place * dim + channel
                 s_low = tl.load(k_scale_ptr + s_at).to(tl.float32)[:, None]
@@ -133,48 +140,45 @@ def attend_kernel(
                 z_low = tl.load(k_zero_ptr + s_at).to(tl.float32)[:, None] + k_middle * s_low
                 z_high = tl.load(k_zero_ptr + s_at + half).to(tl.float32)[:, None]
                 z_high += k_middle * s_high
-                zeros = tl.sum(q_low * z_low + q_high * z_high, axis=0)
-                scaled_low, scaled_high = q_low * s_low, q_high * s_high
-                largest = tl.max(tl.maximum(tl.abs(scaled_low), tl.abs(scaled_high)), axis=0)
-                inverse = 32512.0 / tl.maximum(largest, 1e-30)
-                b_low = byte_of(scaled_low, inverse, is_high)
-                b_high = byte_of(scaled_high, inverse, is_high)
-                k_low = as_bytes(codes_low, 0, k_bits, is_native)
-                k_high = as_bytes(codes_high, 1, k_bits, is_native)
-                sums = tl.dot(k_low, b_low, out_dtype=tl.int32)
-                sums = tl.dot(k_high, b_high, sums, out_dtype=tl.int32)
-                of_high, of_low = tl.split(tl.reshape(sums, (tokens, rows, 2)))
-                scores = (of_high * 256 + of_low).to(tl.float32)
+                by_low, by_high = q_low * s_low, q_high * s_high
+                largest = tl.maximum(tl.abs(by_low), tl.abs(by_high))
+                zeros = q_low * z_low + q_high * z_high
+                largest, zeros = tl.reduce((largest, zeros), 0, _largest_and_sum)
+                inverse = (most / tl.maximum(largest, 1e-30))[None, :]
+                by_low = byte_of(by_low * inverse, is_high[None, :])
+                by_high = byte_of(by_high * inverse, is_high[None, :])
+                scores = of_both_bytes(dot_k(k_low, k_high, by_low, by_high, k_bits, is_native))
                 # Both columns of a head have the same factor and the same zeros.
-                factor = tl.max(tl.reshape(largest / 32512.0, (rows, 2)), axis=1)
+                factor = tl.max(tl.reshape(largest / most, (rows, 2)), axis=1)
                 zeros = tl.max(tl.reshape(zeros, (rows, 2)), axis=1)
                 scores = scores * factor[None, :] + zeros[None, :]
             scores *= scale_log2
             if has_window:
-                at = n_sinks + index * page + inside
+                at = n_sinks + index * page + token
                 scores = tl.where((at >= first)[:, None], scores, float("-inf"))
-            p, m, total, low, high, zeros_low, zeros_high = _step(
-                scores, m, total, low, high, zeros_low, zeros_high
-            )
-            if k_bits == 16:
-                v_codes_low, v_codes_high = load_codes(v_codes_ptr, v_at, v_bits, dim)
-            v_low = as_halves(v_codes_low, 0, v_bits, is_native)
-            v_high = as_halves(v_codes_high, 1, v_bits, is_native)
+            p, alpha, m, total, low, high = _weights(scores, m, total, low, high)
+            total += tl.sum(p, axis=0)
             if v_bits == 16:
                 weights = (p * 256.0).to(tl.float16)
-                low = tl.dot(tl.trans(v_low), weights, low)
-                high = tl.dot(tl.trans(v_high), weights, high)
+                low = tl.dot(v_low, weights, low)
+                high = tl.dot(v_high, weights, high)
             else:
-                s_at = place * (2 * page) + inside * 2
-                s_low = tl.load(v_scale_ptr + s_at).to(tl.float32)[:, None]
-                s_high = tl.load(v_scale_ptr + s_at + 1).to(tl.float32)[:, None]
-                z_low = tl.load(v_zero_ptr + s_at).to(tl.float32)[:, None] + v_middle * s_low
-                z_high = tl.load(v_zero_ptr + s_at + 1).to(tl.float32)[:, None]
-                z_high += v_middle * s_high
-                low = tl.dot(tl.trans(v_low), (p * s_low * 256.0).to(tl.float16), low)
-                high = tl.dot(tl.trans(v_high), (p * s_high * 256.0).to(tl.float16), high)
-                zeros_low += tl.sum(p * z_low, axis=0)
-                zeros_high += tl.sum(p * z_high, axis=0)
+                s_at = place * (2 * page) + token * 2
+                s_low = tl.load(v_scale_ptr + s_at).to(tl.float32)
+                s_high = tl.load(v_scale_ptr + s_at + 1).to(tl.float32)
+                z_low = tl.load(v_zero_ptr + s_at).to(tl.float32) + v_middle * s_low
+                z_high = tl.load(v_zero_ptr + s_at + 1).to(tl.float32) + v_middle * s_high
+                zeros_low = zeros_low * alpha + tl.sum(p * z_low[:, None], axis=0)
+                zeros_high = zeros_high * alpha + tl.sum(p * z_high[:, None], axis=0)
+                # p is one at most: its scales alone say how large the weights can be.
+                most_low = tl.maximum(tl.max(s_low, axis=0), 1e-30)
+                most_high = tl.maximum(tl.max(s_high, axis=0), 1e-30)
+                by_low = columns_of_bytes(p * (s_low * (most / most_low))[:, None])
+                by_high = columns_of_bytes(p * (s_high * (most / most_high))[:, None])
+                sums = of_both_bytes(dot_v(v_low, by_low, v_bits, is_native))
+                low += sums * (most_low * (256.0 / most))
+                sums = of_both_bytes(dot_v(v_high, by_high, v_bits, is_native))
+                high += sums * (most_high * (256.0 / most))
     else:
         dense_at = (head * group + row)[None, :] * dim + channel[:, None]
         dense_low = tl.load(q_ptr + dense_at, mask=real[None, :], other=0.0).to(tl.float16)
@@ -203,9 +207,8 @@ def attend_kernel(
                 index = tl.where(is_sink, at, before + at - n_sinks)
                 seen = seen & (index >= first)
             scores = tl.where(seen[:, None], scores, float("-inf"))
-            p, m, total, low, high, zeros_low, zeros_high = _step(
-                scores, m, total, low, high, zeros_low, zeros_high
-            )
+            p, alpha, m, total, low, high = _weights(scores, m, total, low, high)
+            total += tl.sum(p, axis=0)
             v_low = tl.load(sink_v_ptr + sink_at, mask=in_sink, other=0.0)
             v_low += tl.load(newest_v_ptr + new_at, mask=in_new, other=0.0)
             v_high = tl.load(sink_v_ptr + sink_at + half, mask=in_sink, other=0.0)
@@ -231,14 +234,20 @@ def merge_kernel(
     codes_ptr,
     factor_ptr,
     sums_ptr,
+    ahead_ptr,
     n_parts,
     n_heads,
     dim: tl.constexpr,
     parts: tl.constexpr,
     has_integers: tl.constexpr,
+    n_ahead: tl.constexpr,  # programs before the others that ask for what is multiplied next
+    threads: tl.constexpr,
 ):
     """Join the parts of one head: weights exp(LSE - max), all in float32."""
-    head = tl.program_id(0)
+    if n_ahead > 0 and tl.program_id(0) < n_ahead:
+        fetch_ahead(ahead_ptr, tl.program_id(0), threads)
+        return
+    head = tl.program_id(0) - n_ahead
     part = tl.arange(0, parts)
     channel = tl.arange(0, dim)
     here = part < n_parts
@@ -293,6 +302,7 @@ def attend(
     *,
     has_window: bool = False,
     integers: Activations | None = None,
+    ahead: PackedMatrix | None = None,
     blocks: AttendBlocks | None = None,
 ) -> None:
     """Write the attention of `q` (H, D) float32 over the cache into `merged` (H, D) float32.
@@ -305,6 +315,7 @@ def attend(
         has_window: tokens before the state's first are hidden.
         integers: where the output also goes as integers, for the product that reads it; heads of a
             multiple of 32.
+        ahead: the matrix of that product, which is fetched meanwhile.
         blocks: how the cache is read; None: as measured (`kernels.tuned`).
     """
     blocks = blocks or attend_blocks(kv.k_bits)
@@ -336,7 +347,6 @@ def attend(
         n_newest_slots=kv.newest[0].shape[1],
         has_window=has_window,
         page=PAGE,
-        tokens=blocks.tokens,
         rows=rows,
         dense_parts=blocks.dense_parts if n_parts > 2 * blocks.dense_parts else 1,
         block=16,
@@ -345,7 +355,8 @@ def attend(
         num_stages=blocks.num_stages,
         **({"maxnreg": blocks.most_registers} if blocks.most_registers and is_ptx else {}),
     )
-    merge_kernel[(n_heads,)](
+    n_ahead = programs_ahead(ahead)
+    merge_kernel[(n_ahead + n_heads,)](
         partials.out,
         partials.lse,
         merged,
@@ -354,9 +365,13 @@ def attend(
             if integers is None
             else (integers.codes, integers.factor, integers.sums)
         ),
+        partials.out if ahead is None else ahead.low,
         n_parts,
         n_heads,
         dim=dim,
         has_integers=integers is not None,
+        n_ahead=n_ahead,
+        threads=128,
         parts=triton.next_power_of_2(n_parts),
+        num_warps=4,
     )

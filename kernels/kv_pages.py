@@ -5,9 +5,10 @@ A page holds `PAGE` tokens of one head. KIVI's layout (Liu et al. 2024, arXiv:24
 - K per channel: one scale and zero a channel, over the page's tokens (group size `PAGE`);
 - V per token: one scale and zero for each half of a token's channels (group size D / 2).
 
-value = code * scale + zero, codes unsigned, scales and zeros float16. Four-bit codes are packed so
-that a byte holds channel c (low) and c + D / 2 (high): a kernel unpacks a page into two halves that
-are contiguous, and each half of V has one scale. Sixteen bits: the values themselves.
+value = code * scale + zero, scales and zeros float16. Pages are stored as tensor cores read them,
+so that a kernel turns no page around: K by token, (PAGE, D); V by channel, (D, PAGE). Eight-bit
+codes are kept less 128, as int8; of four bits a byte holds two, n / 2 places apart in a row of n.
+Sixteen bits: the values themselves, both by token.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ def encode_v(v: Tensor, bits: int) -> tuple[Tensor, Tensor, Tensor]:
     halves = v.unflatten(-1, (2, -1))
     scale, zero = _range(halves, bits, dim=-1)
     codes = _codes(halves, scale.unsqueeze(-1), zero.unsqueeze(-1), bits).flatten(-2)
-    return pack(codes, bits), scale, zero
+    return pack(codes.transpose(-1, -2), bits), scale, zero
 
 
 def decode_k(codes: Tensor, scale: Tensor, zero: Tensor, bits: int) -> Tensor:
@@ -50,28 +51,32 @@ def decode_v(codes: Tensor, scale: Tensor, zero: Tensor, bits: int) -> Tensor:
     """Return V (…, PAGE, D) float32."""
     if bits == 16:
         return codes.to(torch.float32)
-    halves = unpack(codes, bits).to(torch.float32).unflatten(-1, (2, -1))
+    halves = unpack(codes, bits).transpose(-1, -2).to(torch.float32).unflatten(-1, (2, -1))
     return (halves * scale.float().unsqueeze(-1) + zero.float().unsqueeze(-1)).flatten(-2)
 
 
 def pack(codes: Tensor, bits: int) -> Tensor:
-    """Return unsigned codes (…, D) uint8 as they are stored: D bytes, or D / 2 for 4 bits."""
+    """Return unsigned codes (…, n) uint8 as they are stored: n int8, or n / 2 uint8 for 4 bits."""
     if bits == 8:
-        return codes
+        return (codes ^ 128).view(torch.int8)
     low, high = codes.chunk(2, dim=-1)
     return low | (high << 4)
 
 
 def unpack(packed: Tensor, bits: int) -> Tensor:
-    """Return the codes (…, D) uint8."""
+    """Return the codes (…, n) uint8."""
     if bits == 8:
-        return packed
+        return packed.view(torch.uint8) ^ 128
     return torch.cat((packed & 15, packed >> 4), dim=-1)
 
 
-def code_width(head_dim: int, bits: int) -> int:
-    """Return the elements of a stored token: bytes, or half-floats for 16 bits."""
-    return head_dim // 2 if bits == 4 else head_dim
+def empty_codes(n: int, head_dim: int, bits: int, device: torch.device, *, is_k: bool) -> Tensor:
+    """Return room for the codes of `n` pages."""
+    if bits == 16:
+        return torch.empty((n, PAGE, head_dim), dtype=torch.float16, device=device)
+    rows, row = (PAGE, head_dim) if is_k else (head_dim, PAGE)
+    dtype = torch.int8 if bits == 8 else torch.uint8
+    return torch.empty((n, rows, row * bits // 8), dtype=dtype, device=device)
 
 
 def page_bytes(head_dim: int, bits: int, *, is_k: bool) -> int:
@@ -79,7 +84,7 @@ def page_bytes(head_dim: int, bits: int, *, is_k: bool) -> int:
     if bits == 16:
         return 2 * PAGE * head_dim
     n_scales = head_dim if is_k else 2 * PAGE
-    return PAGE * code_width(head_dim, bits) + 4 * n_scales
+    return PAGE * head_dim * bits // 8 + 4 * n_scales
 
 
 def hadamard(n: int, device: torch.device | str = "cpu") -> Tensor:

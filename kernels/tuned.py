@@ -16,9 +16,12 @@ MATVEC: dict[tuple[int, int, int], tuple[int, int, int, int]] = {
 MATVEC_BY_BITS = {4: (1, 32, 1, 2), 5: (1, 32, 1, 2), 6: (1, 32, 1, 4), 8: (1, 32, 1, 2)}
 
 
+AHEAD_BYTES = 8 << 20  # of the next matrix that are brought into the L2 cache (`kernels.ahead`)
+
+
 @dataclass(frozen=True, slots=True)
 class AttendBlocks:
-    """How a cache is read: `tokens` of a page at a time, `programs` for each multiprocessor.
+    """How a cache is read, a page at a time, by `programs` for each multiprocessor.
 
     `dense_parts` programs of a head take the stretches in float16 (16 sinks and 128 newest are nine
     blocks of 16). `most_registers` of a thread; 0: what the compiler takes.
@@ -26,16 +29,15 @@ class AttendBlocks:
 
     num_warps: int
     num_stages: int
-    tokens: int
     programs: int
     dense_parts: int = 3
     most_registers: int = 0
 
 
 ATTEND = {  # by the bits of K
-    16: AttendBlocks(4, 2, 64, 4),
-    8: AttendBlocks(1, 1, 64, 8, 9),
-    4: AttendBlocks(1, 1, 64, 12, 9, most_registers=168),
+    16: AttendBlocks(4, 2, 4),
+    8: AttendBlocks(1, 2, 8, 9),
+    4: AttendBlocks(1, 2, 12, 9, most_registers=168),
 }
 
 

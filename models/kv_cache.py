@@ -63,16 +63,16 @@ class PagePool:
             torch.OutOfMemoryError: the device has not as much.
         """
         self.form, self.head_dim, self.device = form, head_dim, torch.device(device)
-        self.k_codes, self.k_scale, self.k_zero = self._planes(n_pages, form.k_bits, (head_dim,))
-        self.v_codes, self.v_scale, self.v_zero = self._planes(n_pages, form.v_bits, (PAGE, 2))
+        self.k_codes, self.k_scale, self.k_zero = self._planes(n_pages, is_k=True)
+        self.v_codes, self.v_scale, self.v_zero = self._planes(n_pages, is_k=False)
         self._free = np.arange(n_pages, dtype=np.int32)[::-1].copy()
         self._n_free = n_pages
         self._owners = np.zeros(n_pages, np.int32)
 
-    def _planes(self, n: int, bits: int, scales: tuple[int, ...]) -> tuple[Tensor, Tensor, Tensor]:
-        width = kv_pages.code_width(self.head_dim, bits)
-        dtype = torch.float16 if bits == 16 else torch.uint8
-        codes = torch.empty((n, PAGE, width), dtype=dtype, device=self.device)
+    def _planes(self, n: int, *, is_k: bool) -> tuple[Tensor, Tensor, Tensor]:
+        bits = self.form.k_bits if is_k else self.form.v_bits
+        codes = kv_pages.empty_codes(n, self.head_dim, bits, self.device, is_k=is_k)
+        scales = (self.head_dim,) if is_k else (PAGE, 2)
         size = (0, *scales) if bits == 16 else (n, *scales)
         scale = torch.empty(size, dtype=torch.float16, device=self.device)
         return codes, scale, torch.empty_like(scale)

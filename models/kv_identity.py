@@ -14,7 +14,7 @@ from models.kv_file import KvIdentity
 from models.model_file import ModelFile
 from models.settings import LoadSettings
 
-TORCH_LAYOUT = 1  # raised when `models.kv_state` or `kernels.kv_pages` changes
+TORCH_LAYOUT = 2  # raised when `models.kv_state` or `kernels.kv_pages` changes
 
 
 def identity_of(settings: LoadSettings, model: ModelFile, context_length: int) -> KvIdentity:

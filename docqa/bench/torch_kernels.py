@@ -24,7 +24,7 @@ SMALL_SHAPES = ((48, 512),)
 OTHER_KINDS = ("Q5_K", "Q6_K", "Q8_0", "Q4_1")
 MATVEC: tuple[Blocks, ...] = tuple(itertools.product((1, 2), (32, 64), (1,), (1, 2, 4)))
 OTHER_MATVEC = MATVEC
-PROGRAMS = (4, 8, 12, 16)  # of a multiprocessor
+PROGRAMS = (8, 12, 16)  # of a multiprocessor
 KERNELS = ("attention", "matvec", "between", "unpack")
 UNPACK = tuple(itertools.product((16, 32, 64, 128), (4, 8)))  # runs of a program, warps
 LEAST_BYTES = 200 << 20  # of the matrices in turn: more than the cache on the chip
@@ -33,21 +33,17 @@ RIGHT = {"matvec": 3e-4, "attention": 5e-3}
 
 def attend_variants(bits: int) -> list[AttendBlocks]:
     """Return ways to read a cache, the one in use first."""
-    found = [attend_blocks(bits), AttendBlocks(4, 2, 64, 8, 9)]
+    found = [attend_blocks(bits)]
     if bits == 16:
-        return [*found, AttendBlocks(4, 2, 64, 8, 3)]
-    for tokens, stages, warps in itertools.product((32, 64), (1, 2), (1, 2)):
-        new = AttendBlocks(warps, stages, tokens, 8, 9)
-        found.append(new)
-        if warps == 1 and stages == 1:
-            most = (128, 168) if tokens == 32 else (168,)
-            found += [replace(new, most_registers=n) for n in most]
+        return [*found, AttendBlocks(4, 2, 8, 9), AttendBlocks(4, 2, 8, 3)]
+    for stages, registers in itertools.product((1, 2, 3), (0, 128, 152, 168, 192, 224)):
+        found.append(AttendBlocks(1, stages, 8, 9, most_registers=registers))
     return found
 
 
 def label(blocks: AttendBlocks) -> str:
     """Name a way to read a cache."""
-    name = f"{blocks.num_warps}w{blocks.num_stages}s{blocks.tokens}t/{blocks.programs}"
+    name = f"{blocks.num_warps}w{blocks.num_stages}s/{blocks.programs}"
     return f"{name} d{blocks.dense_parts}" + f" r{blocks.most_registers}" * (
         blocks.most_registers > 0
     )

@@ -30,6 +30,7 @@ POINTERS = {
     "state_ptr": "*i32",
     "token_ptr": "*i32",
     "codes_ptr": "*i32",
+    "ahead_ptr": "*i32",
 }
 HALVES = ("k_scale", "k_zero", "v_scale", "v_zero", "sink_k", "sink_v", "newest_k", "newest_v")
 FLOATS = ("eps", "scale_log2", "rope_scale")
@@ -40,7 +41,7 @@ def kind_of(name, constants):
         return POINTERS[name]
     if name in ("k_codes_ptr", "v_codes_ptr"):
         bits = constants["k_bits" if name[0] == "k" else "v_bits"]
-        return "*fp16" if bits == 16 else "*u8"
+        return {16: "*fp16", 8: "*i8", 4: "*u8"}[bits]
     if name.endswith("_ptr"):
         return "*fp16" if name.removesuffix("_ptr") in HALVES else "*fp32"
     return "fp32" if name in FLOATS else "i32"
@@ -76,7 +77,7 @@ def compile_one(sm, name, kernel, constants, num_warps, num_stages=3, most_regis
         "local_loads": count["LDL"],
         "shared": made.metadata.shared,
         "instructions": len(found),
-        "matrix": count["HMMA"] + count["HGMMA"],
+        "matrix": count["HMMA"] + count["HGMMA"] + count["IMMA"],
         "loads": dict(Counter(i for i in found if i.startswith(("LDG", "LDGSTS")))),
         "common": dict(count.most_common(8)),
     }
@@ -115,6 +116,8 @@ def variants():
             "has_gate": end == "gate",
             "block_k": 4096,
             "block_r": 8,
+            "n_ahead": 64,
+            "threads": 128,
         }
         yield f"prepare {end}", matvec.prepare_kernel, constants, 4
     for bits in (16, 8, 4):
@@ -134,7 +137,6 @@ def variants():
             constants |= {
                 "rows": 4 if bits < 16 else 8,
                 "dense_parts": blocks.dense_parts,
-                "tokens": blocks.tokens,
                 "is_native": True,
             }
             name = f"attend {bits} bits" if not way else f"variant of {bits} bits {label(blocks)}"
@@ -143,7 +145,7 @@ def variants():
     yield (
         "merge",
         decode_attention.merge_kernel,
-        {"dim": 128, "parts": 128, "has_integers": True},
+        {"dim": 128, "parts": 128, "has_integers": True, "n_ahead": 64, "threads": 128},
         4,
     )
     constants = {
