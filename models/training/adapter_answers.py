@@ -69,15 +69,19 @@ def answers(trainer: Trainer) -> list[adapter_metrics.Outcome]:
     return found
 
 
-def evaluate(trainer: Trainer) -> dict[str, Any]:
-    """Write the answers and their figures; return the figures."""
+def evaluate(trainer: Trainer, suffix: str = "", **about: Any) -> dict[str, Any]:
+    """Write the answers and their figures, with what is told `about` them; return the figures.
+
+    `suffix` is part of the files' names.
+    """
     found = answers(trainer)
     report = adapter_metrics.summary(found)
     report |= {"plan": asdict(trainer.plan), "steps": trainer.n_steps, "tokens": trainer.seen}
     name = torch.cuda.get_device_name() if trainer.device != "cpu" else "cpu"
-    report |= {"seconds": round(trainer.elapsed), "device": name}
-    (trainer.out / "metrics.json").write_text(json.dumps(report, indent=1), encoding="utf-8")
+    report |= {"seconds": round(trainer.elapsed), "device": name, **about}
+    written = json.dumps(report, indent=1)
+    (trainer.out / f"metrics{suffix}.json").write_text(written, encoding="utf-8")
     lines = "\n".join(json.dumps(asdict(o), ensure_ascii=False) for o in found)
-    (trainer.out / "answers.jsonl.xz").write_bytes(lzma.compress(lines.encode("utf-8")))
+    (trainer.out / f"answers{suffix}.jsonl.xz").write_bytes(lzma.compress(lines.encode("utf-8")))
     print(adapter_metrics.table(report), flush=True)
     return report
