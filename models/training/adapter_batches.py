@@ -183,6 +183,10 @@ class Dataset:
         n_before = len(self.gold(before)) + len(self.other(before)[:1]) if before >= 0 else 0
         return [m + n_before for m in placed["markers"]]
 
+    def sources(self, placed: dict[str, Any]) -> list[str]:
+        """Return the texts of a development prompt's sources as they stand in it."""
+        return [self.text(self.piece(source)) for source in placed["sources"]]
+
     def arranged(self, placed: dict[str, Any]) -> tuple[Ids, Ids]:
         """Return (prompt, target) of a development prompt; the target is without end token."""
         row, sources, first = placed["row"], placed["sources"], 1
