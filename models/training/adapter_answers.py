@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import json
 import lzma
+import random
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
+from docqa.config import AnswerConfig
 from models.training import adapter_metrics
 
 if TYPE_CHECKING:
     from models.training.adapter_train import Trainer
 
-N_NEW = 112  # tokens of an answer, and where a few words are asked for:
+N_NEW = AnswerConfig().max_tokens  # as docqa itself; and where a few words are asked for:
 N_NEW_SHORT = 48
 SHORT = ("squad", "web", "policy", "table", "two", "follow", "position")
 MAX_ROWS = 512
@@ -44,13 +46,18 @@ def grouped(made: list[Placed], n_tokens: int) -> list[list[Placed]]:
 
 @torch.no_grad()  # type: ignore[untyped-decorator]
 def answers(trainer: Trainer) -> list[adapter_metrics.Outcome]:
-    """Answer the development prompts, as many as the time allows."""
+    """Answer the development prompts, as many as the time allows.
+
+    Batches come in a drawn order: cut short, the figures are still those of prompts of every kind
+    and length.
+    """
     merged = trainer.module.merge(trainer.base, trainer.dtype)
     placed = trainer.data.meta["sets"]
     if trainer.plan.eval_limit:
         placed = placed[:: max(1, len(placed) // trainer.plan.eval_limit)]
     made = [(p, trainer.data.arranged(p)[0]) for p in placed]
     groups = grouped(made, 4 * trainer.n_tokens)
+    random.Random(trainer.plan.seed).shuffle(groups)
     refusal, end = int(trainer.data.frame["refusal"][0]), int(trainer.data.frame["end"][0])
     found: list[adapter_metrics.Outcome] = []
     for i, group in enumerate(groups):
@@ -64,20 +71,24 @@ def answers(trainer: Trainer) -> list[adapter_metrics.Outcome]:
         chance = chances[:, refusal].tolist()
         for (p, _), ids, top, p_no in zip(group, texts, best, chance, strict=True):
             text = trainer.data.text(ids)
-            numbers = trainer.data.numbers(p)
-            found.append(adapter_metrics.outcome(p, numbers, text, p_no, top == refusal))
+            numbers, sources = trainer.data.numbers(p), trainer.data.sources(p)
+            found.append(adapter_metrics.outcome(p, numbers, sources, text, p_no, top == refusal))
     return found
 
 
-def evaluate(trainer: Trainer) -> dict[str, Any]:
-    """Write the answers and their figures; return the figures."""
+def evaluate(trainer: Trainer, suffix: str = "", **about: Any) -> dict[str, Any]:
+    """Write the answers and their figures, with what is told `about` them; return the figures.
+
+    `suffix` is part of the files' names.
+    """
     found = answers(trainer)
     report = adapter_metrics.summary(found)
     report |= {"plan": asdict(trainer.plan), "steps": trainer.n_steps, "tokens": trainer.seen}
     name = torch.cuda.get_device_name() if trainer.device != "cpu" else "cpu"
-    report |= {"seconds": round(trainer.elapsed), "device": name}
-    (trainer.out / "metrics.json").write_text(json.dumps(report, indent=1), encoding="utf-8")
+    report |= {"seconds": round(trainer.elapsed), "device": name, **about}
+    written = json.dumps(report, indent=1)
+    (trainer.out / f"metrics{suffix}.json").write_text(written, encoding="utf-8")
     lines = "\n".join(json.dumps(asdict(o), ensure_ascii=False) for o in found)
-    (trainer.out / "answers.jsonl.xz").write_bytes(lzma.compress(lines.encode("utf-8")))
+    (trainer.out / f"answers{suffix}.jsonl.xz").write_bytes(lzma.compress(lines.encode("utf-8")))
     print(adapter_metrics.table(report), flush=True)
     return report

@@ -9,7 +9,9 @@ from __future__ import annotations
 import io
 import json
 import lzma
+import queue
 import random
+import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -180,6 +182,10 @@ class Dataset:
         before = int(self.rows[placed["row"], 4])
         n_before = len(self.gold(before)) + len(self.other(before)[:1]) if before >= 0 else 0
         return [m + n_before for m in placed["markers"]]
+
+    def sources(self, placed: dict[str, Any]) -> list[str]:
+        """Return the texts of a development prompt's sources as they stand in it."""
+        return [self.text(self.piece(source)) for source in placed["sources"]]
 
     def arranged(self, placed: dict[str, Any]) -> tuple[Ids, Ids]:
         """Return (prompt, target) of a development prompt; the target is without end token."""
@@ -360,3 +366,33 @@ def batches(samples: Iterator[Sample], n_tokens: int, n_pool: int = 256) -> Iter
                 rest.append(sample)
         pool = rest
         yield pack(chosen, n_tokens)
+
+
+class Prefetch:
+    """Batches packed ahead in a thread."""
+
+    def __init__(self, source: Iterator[Batch], n_ahead: int = 6) -> None:
+        self.queue: queue.Queue[Batch] = queue.Queue(n_ahead)
+        self.stopped = threading.Event()
+        self.thread = threading.Thread(target=self._run, args=(source,), daemon=True)
+        self.thread.start()
+
+    def _run(self, source: Iterator[Batch]) -> None:
+        for batch in source:
+            while not self.stopped.is_set():
+                try:
+                    self.queue.put(batch, timeout=0.2)
+                    break
+                except queue.Full:
+                    continue
+            if self.stopped.is_set():
+                return
+
+    def next(self) -> Batch:
+        """Return the next batch."""
+        return self.queue.get(timeout=120)
+
+    def close(self) -> None:
+        """Stop the thread."""
+        self.stopped.set()
+        self.thread.join(timeout=10)

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from docqa.config import AnswerConfig
 from models.training import adapter_metrics
 from models.training.adapter_batches import Dataset
 from models.training.adapter_metrics import Outcome, outcome
@@ -28,7 +29,7 @@ from models.training.adapter_plot import plots
 
 KV_TYPES = {"f16": 1, "q8_0": 8, "q4_0": 2}  # ggml's numbers
 N_CONTEXT = 4608
-N_NEW = 112
+N_NEW = AnswerConfig().max_tokens
 
 
 class Reader:
@@ -103,7 +104,12 @@ def outcomes(data: Dataset, reader: Reader, sets: list[str], limit: int) -> Iter
             continue
         said, scores = reader.answer(prompt, end, refusal)
         chance = float(softmax(scores)[refusal])
-        yield outcome(p, data.numbers(p), data.text(said), chance, int(scores.argmax()) == refusal)
+        numbers, sources, refuses = (
+            data.numbers(p),
+            data.sources(p),
+            int(scores.argmax()) == refusal,
+        )
+        yield outcome(p, numbers, sources, data.text(said), chance, refuses)
 
 
 def main() -> None:

@@ -22,20 +22,22 @@ import numpy.typing as npt
 
 from docqa import prompts
 from models.training.adapter_data import Tokenizer
+from models.training.adapter_parts import load_parts
 
 Arrays = Mapping[str, npt.NDArray[np.float16]]
 
 
-def load_parts(folder: Path) -> dict[str, npt.NDArray[np.float16]]:
-    """Return `attn_q.a` … `ffn_down.b` from `adapter-*.safetensors`, (L, r, in) and (L, out, r)."""
-    from safetensors.numpy import load_file
+def near_full(folder: Path, rank: int, kv_rank: int) -> dict[str, npt.NDArray[np.float16]]:
+    """Return the adapter nearest to the full update in `folder`, and print what share it keeps."""
+    import torch
 
-    found: dict[str, npt.NDArray[np.float16]] = {}
-    for file in sorted(folder.glob("adapter-*.safetensors")):
-        found.update(load_file(file))
-    if not found:
-        raise FileNotFoundError(f"{folder}: no adapter-*.safetensors")
-    return found
+    from models.training.adapter_full import nearest
+    from models.training.adapter_llama import by_projection
+
+    updates = {n: torch.from_numpy(array) for n, array in load_parts(folder, "full").items()}
+    tensors, kept = nearest(updates, by_projection(rank, kv_rank))
+    print("kept of the update: " + ", ".join(f"{n} {share:.2f}" for n, share in kept.items()))
+    return {name: tensor.half().numpy() for name, tensor in tensors.items()}
 
 
 def export(
@@ -81,9 +83,13 @@ def export(
 def main() -> None:
     """Parse the command line and export."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else "")
-    parser.add_argument("--parts", type=Path, required=True, help="folder of adapter-*.safetensors")
+    given = parser.add_mutually_exclusive_group(required=True)
+    given.add_argument("--parts", type=Path, help="folder of adapter-*.safetensors")
+    given.add_argument("--from-full", type=Path, help="folder of full-*.safetensors")
     parser.add_argument("--base", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--rank", type=int, default=64, help="of --from-full")
+    parser.add_argument("--kv-rank", type=int, default=32, help="of its K and V")
     parser.add_argument("--type", choices=("q8_0", "f16"), default="q8_0")
     parser.add_argument("--metrics", type=Path, help="metrics.json, for the refusal threshold")
     parser.add_argument("--threshold", type=float)
@@ -92,7 +98,11 @@ def main() -> None:
     if threshold is None:
         report = json.loads(args.metrics.read_text(encoding="utf-8")) if args.metrics else {}
         threshold = report.get("at_90", {}).get("threshold", 0.5)
-    size = export(load_parts(args.parts), args.base, args.out, args.type, threshold)
+    if args.from_full:
+        arrays = near_full(args.from_full, args.rank, args.kv_rank)
+    else:
+        arrays = load_parts(args.parts)
+    size = export(arrays, args.base, args.out, args.type, threshold)
     print(f"{args.out}: {size} bytes, {args.type}, refusal threshold {threshold}")
 
 

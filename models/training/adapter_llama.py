@@ -27,6 +27,11 @@ PROJECTIONS = ("attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up"
 Attend = Callable[[Tensor, Tensor, Tensor, Tensor, int], Tensor]
 
 
+def by_projection(rank: int, kv_rank: int) -> dict[str, int]:
+    """Return the rank of each projection: the narrow K and V get a smaller one."""
+    return {p: kv_rank if p in ("attn_k", "attn_v") else rank for p in PROJECTIONS}
+
+
 @dataclass(frozen=True, slots=True)
 class Shape:
     """Sizes of a Llama model."""
@@ -152,20 +157,6 @@ class Adapter(torch.nn.Module):  # type: ignore[misc]
             n: torch.baddbmm(base.weights[n], self.b[n], self.a[n]).to(dtype) for n in PROJECTIONS
         }
         return fuse(full)
-
-
-class FullUpdate(torch.nn.Module):  # type: ignore[misc]
-    """All projections trained, for the comparison with the adapter; not shipped."""
-
-    def __init__(self, base: Base) -> None:
-        super().__init__()
-        self.w = torch.nn.ParameterDict(
-            {n: torch.nn.Parameter(base.weights[n].clone()) for n in PROJECTIONS}
-        )
-
-    def merge(self, base: Base, dtype: torch.dtype) -> Merged:
-        """Return the trained weights."""
-        return fuse({n: self.w[n].to(dtype) for n in PROJECTIONS})
 
 
 def fuse(full: dict[str, Tensor]) -> Merged:

@@ -11,12 +11,14 @@ import re
 import string
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 MARKER = re.compile(r"\s*\[(\d+)\]")
+FENCED = re.compile(r'\n"""\n(.*)\n"""', re.DOTALL)  # a source's own text in the prompt
+MIN_HELD_WORDS = 3  # a shorter answer stands in other sources by chance: a number, a status
 ARTICLES = re.compile(r"\b(a|an|the)\b")
 
 
@@ -33,18 +35,47 @@ class Outcome:
     forbidden: str = ""
     position: int = 0
     n_sources: int = 0
+    holding: list[int] = field(default_factory=list)  # other sources that hold the answer's words
 
 
 def outcome(
-    placed: dict[str, Any], numbers: list[int], text: str, p_refusal: float, refuses: bool
+    placed: dict[str, Any],
+    numbers: list[int],
+    sources: Sequence[str],
+    text: str,
+    p_refusal: float,
+    refuses: bool,
 ) -> Outcome:
     """Return the outcome of a development prompt (a dict made of an `Arrangement`).
 
-    `numbers` are those that its right sources have in the prompt.
+    `numbers` are those that its right sources have in the prompt, `sources` all of it as they
+    stand there.
     """
     kept = {k: placed[k] for k in ("references", "forbidden", "position")}
-    n = len(placed["sources"])
-    return Outcome(placed["name"], text, p_refusal, refuses, markers=numbers, n_sources=n, **kept)
+    found: list[int] = []
+    if placed["markers"] and placed["references"]:
+        first = numbers[0] - placed["markers"][0] + 1
+        found = [n for n in holding(sources, placed["references"], first) if n not in numbers]
+    return Outcome(
+        placed["name"], text, p_refusal, refuses, markers=numbers, n_sources=len(sources),
+        holding=found, **kept,
+    )  # fmt: skip
+
+
+def holding(sources: Sequence[str], references: Sequence[str], first: int) -> list[int]:
+    """Return the numbers, from `first`, of the sources in which a whole reference stands.
+
+    Words are compared in SQuAD's normal form. References of a word or two are not looked for.
+    """
+    wanted = [f" {normalised(r)} " for r in references]
+    wanted = [w for w in wanted if len(w.split()) >= MIN_HELD_WORDS]
+    found = []
+    for number, source in enumerate(sources, first):
+        fenced = FENCED.search(source)
+        held = f" {normalised(fenced.group(1) if fenced else source)} "
+        if any(w in held for w in wanted):
+            found.append(number)
+    return found
 
 
 def normalised(text: str) -> str:
@@ -71,13 +102,16 @@ def score(outcome: Outcome) -> dict[str, float]:
     """Return what is measured of one answer (of an answerable prompt)."""
     words = MARKER.sub("", outcome.text).strip()
     cited = {int(n) for n in MARKER.findall(outcome.text)}
+    right = bool(cited) and cited == set(outcome.markers)
+    if len(outcome.markers) == 1:  # one fact: any source in which it stands will do
+        right = bool(cited) and cited <= {*outcome.markers, *outcome.holding}
     best = max((f1(words, r) for r in outcome.references), default=0.0)
     return {
         "em": float(any(normalised(words) == normalised(r) for r in outcome.references)),
         "f1": best,
         "exact": float(any(strict(words) == strict(r) for r in outcome.references)),
         "cited": float(bool(cited)),
-        "citation": float(bool(cited) and cited == set(outcome.markers)),
+        "citation": float(right),
         "f1_greedy": 0.0 if outcome.refuses else best,
         "refused_greedy": float(outcome.refuses),
     }
@@ -135,6 +169,8 @@ def summary(outcomes: Sequence[Outcome]) -> dict[str, Any]:
         if answerable:
             scores = [score(o) for o in answerable]
             entry |= {key: _share([s[key] for s in scores]) for key in scores[0]}
+            given = [s["citation"] for s in scores if not s["refused_greedy"]]
+            entry["citation_answered"] = _share(given)
         if len(answerable) < len(found):
             entry["refused_greedy_unanswerable"] = _share(
                 [float(o.refuses) for o in found if not o.references]
@@ -177,6 +213,7 @@ def table(report: dict[str, Any]) -> str:
         "f1",
         "exact",
         "citation",
+        "citation_answered",
         "f1_greedy",
         "refused_greedy",
         "refused_greedy_unanswerable",

@@ -6,8 +6,11 @@ r"""Train the citing adapter within a box of time.
 The learning rate follows the clock (or the epochs, whichever is further) down to zero, so that the
 result is a finished one however fast the machine is. Every two minutes the adapter is saved as
 float16 safetensors in parts; at the end the development prompts are answered in batches. `--smoke`
-does all of it in small on a CPU, on the two lowest layers. `--full` trains all projections
-instead, for the comparison, and saves figures only.
+does all of it in small on a CPU, on the two lowest layers.
+
+`--full` trains all matrices and norms of the layers instead, for the comparison. What it learnt is
+saved at the end as `full-*.safetensors`, and the adapter of the usual ranks that comes nearest to
+it as `adapter-*.safetensors`; both answer the development prompts.
 """
 
 from __future__ import annotations
@@ -15,10 +18,8 @@ from __future__ import annotations
 import argparse
 import json
 import lzma
-import queue
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ from models.training.adapter_answers import evaluate
 from models.training.adapter_batches import (
     Batch,
     Dataset,
+    Prefetch,
     Sample,
     Sampler,
     batches,
@@ -39,6 +41,7 @@ from models.training.adapter_batches import (
     trained_on,
 )
 from models.training.adapter_data import Tokenizer
+from models.training.adapter_full import FullUpdate, narrowed
 from models.training.adapter_invent import (
     KIND,
     Invented,
@@ -52,14 +55,14 @@ from models.training.adapter_llama import (
     PROJECTIONS,
     Adapter,
     Base,
-    FullUpdate,
     Llama,
     Merged,
+    by_projection,
     load_base,
 )
+from models.training.adapter_parts import write_parts
 
 SAVE_EVERY_S = 120.0
-PART_BYTES = 15_000_000
 # Of the minutes for inventing: learning to write, and writing; the rest is checking.
 WRITING_LESSONS, WRITING = 0.2, 0.5
 REAL_FROM, P_INVENTED_LATE = 0.65, 0.25  # at the end mostly the real questions
@@ -86,41 +89,7 @@ class Plan:
     invent_after: float = 2.0  # minutes on the real ones before
     invent_each: int = 6  # questions drawn about a passage
     invent_limit: int = 0  # questions drawn in all; 0: all
-
-
-def ranks(plan: Plan) -> dict[str, int]:
-    """Return the rank of each projection: the narrow K and V get a smaller one."""
-    return {p: plan.kv_rank if p in ("attn_k", "attn_v") else plan.rank for p in PROJECTIONS}
-
-
-class Prefetch:
-    """Batches packed ahead in a thread."""
-
-    def __init__(self, source: Iterator[Batch], n_ahead: int = 6) -> None:
-        self.queue: queue.Queue[Batch] = queue.Queue(n_ahead)
-        self.stopped = threading.Event()
-        self.thread = threading.Thread(target=self._run, args=(source,), daemon=True)
-        self.thread.start()
-
-    def _run(self, source: Iterator[Batch]) -> None:
-        for batch in source:
-            while not self.stopped.is_set():
-                try:
-                    self.queue.put(batch, timeout=0.2)
-                    break
-                except queue.Full:
-                    continue
-            if self.stopped.is_set():
-                return
-
-    def next(self) -> Batch:
-        """Return the next batch."""
-        return self.queue.get(timeout=120)
-
-    def close(self) -> None:
-        """Stop the thread."""
-        self.stopped.set()
-        self.thread.join(timeout=10)
+    decay: float = 0.0  # of the trained update: towards the base
 
 
 class Trainer:
@@ -134,14 +103,15 @@ class Trainer:
         attend = adapter_attention.choose(base.shape, device, self.dtype)
         self.note(event="attention", way=getattr(attend, "__name__", str(attend)))
         self.llama = Llama(self.base, attend, self.dtype, plan.compiled)
+        self.ranks = by_projection(plan.rank, plan.kv_rank)
         self.module: Adapter | FullUpdate = (
-            FullUpdate(self.base) if plan.full else Adapter(base, ranks(plan), plan.seed).to(device)
+            FullUpdate(self.base) if plan.full else Adapter(base, self.ranks, plan.seed).to(device)
         )
         self.optimizer = torch.optim.AdamW(
             self.module.parameters(),
             lr=plan.rate,
             betas=(0.9, 0.98),
-            weight_decay=0.0,
+            weight_decay=plan.decay,
             fused=device != "cpu",
         )
         self.sampler = Sampler(data, plan.seed)
@@ -279,11 +249,15 @@ class Trainer:
                 self.note(step=self.n_steps, tok_s=round(speed), **rounded)
             if self.elapsed - saved > SAVE_EVERY_S:
                 saved = self.elapsed
-                self.save()
+                if not self.plan.full:  # hundreds of megabytes
+                    self.save()
                 self.note(event="dev", loss=self.watched_loss())
         source.close()
         self.save()
-        self.note(event="trained", steps=self.n_steps, tokens=self.seen, loss=self.watched_loss())
+        done: dict[str, Any] = {"steps": self.n_steps, "tokens": self.seen}
+        if self.device != "cpu":
+            done["peak_gb"] = round(torch.cuda.max_memory_allocated() / 1e9, 1)
+        self.note(event="trained", **done, loss=self.watched_loss())
 
     @property
     def is_schooled(self) -> bool:
@@ -299,7 +273,7 @@ class Trainer:
 
         self.invented = True
         began = self.elapsed
-        writer = Adapter(self.base, ranks(self.plan), self.plan.seed + 1).to(self.device)
+        writer = Adapter(self.base, self.ranks, self.plan.seed + 1).to(self.device)
         inventor = Inventor(self.data, self.llama, writer, self.n_tokens, self.plan.seed)
         self._school(inventor, until(WRITING_LESSONS))
         asked = sources(self.data, self.plan.invent_each)
@@ -349,26 +323,28 @@ class Trainer:
         return [round(float(self.loss(merged, batch)), 4) for batch in self.watch]
 
     def save(self) -> None:
-        """Write the adapter in parts of at most `PART_BYTES`, each replaced whole."""
-        if isinstance(self.module, FullUpdate):
-            return
-        from safetensors.torch import save_file
-
-        tensors = {f"{n}.{side}": getattr(self.module, side)[n].detach().half().cpu().contiguous()
-                   for n in PROJECTIONS for side in ("a", "b")}  # fmt: skip
-        parts: list[dict[str, Tensor]] = [{}]
-        for name, tensor in tensors.items():
-            held = sum(t.nbytes for t in parts[-1].values())
-            if parts[-1] and held + tensor.nbytes > PART_BYTES:
-                parts.append({})
-            parts[-1][name] = tensor
+        """Write the adapter, or the full update, in parts."""
         about = {"steps": str(self.n_steps), "tokens": str(self.seen)}
         about["prompt_version"] = str(self.data.meta["prompt_version"])
         about["plan"] = json.dumps(asdict(self.plan))
-        for i, part in enumerate(parts):
-            file = self.out / f"adapter-{i}.safetensors"
-            save_file(part, file.with_suffix(".tmp"), metadata=about)
-            file.with_suffix(".tmp").replace(file)
+        if isinstance(self.module, FullUpdate):
+            write_parts(self.module.updates(self.base), self.out, "full", about)
+            return
+        sides = {"a": self.module.a, "b": self.module.b}
+        tensors = {f"{n}.{s}": held[n] for n in PROJECTIONS for s, held in sides.items()}
+        write_parts(tensors, self.out, "adapter", about)
+
+    def narrow(self) -> dict[str, float]:
+        """Go on with the adapter nearest to the full update, and save it.
+
+        Returns what share of each projection's update it keeps.
+        """
+        assert isinstance(self.module, FullUpdate)
+        self.module, kept = narrowed(self.module, self.base, self.ranks)
+        self.save()
+        kept = {name: round(share, 4) for name, share in kept.items()}
+        self.note(event="narrowed", kept=kept, loss=self.watched_loss())
+        return kept
 
 
 def _descend(loss: Tensor, module: torch.nn.Module, optimizer: torch.optim.Optimizer) -> Tensor:
@@ -391,7 +367,8 @@ def main() -> None:
     )
     parser.add_argument("--eval-minutes", type=float, default=2.0)
     parser.add_argument("--tokens", type=int, default=32_768, help="of one batch")
-    parser.add_argument("--lr", type=float)
+    parser.add_argument("--lr", type=float, help="at its peak; 6e-4, with --full 1e-4")
+    parser.add_argument("--decay", type=float, help="of the update; 0, with --full 0.1")
     parser.add_argument("--rank", type=int, default=64)
     parser.add_argument("--kv-rank", type=int, default=32)
     parser.add_argument("--epochs", type=float, default=5.0, help="at most")
@@ -403,7 +380,7 @@ def main() -> None:
     parser.add_argument("--invent-each", type=int, default=6, help="questions about a passage")
     parser.add_argument("--invented", type=Path, help="what an earlier run wrote of that name")
     parser.add_argument("--no-compile", action="store_true")
-    parser.add_argument("--full", action="store_true")
+    parser.add_argument("--full", action="store_true", help="train the whole layers instead")
     parser.add_argument("--smoke", action="store_true", help="in small, on a CPU")
     args = parser.parse_args()
     plan = Plan(
@@ -423,6 +400,7 @@ def main() -> None:
         invent=args.invent,
         invent_after=args.invent_after,
         invent_each=args.invent_each,
+        decay=args.decay if args.decay is not None else (0.1 if args.full else 0.0),
     )
     device = "cuda" if torch.cuda.is_available() and not args.smoke else "cpu"
     base = load_base(args.base)
@@ -438,6 +416,8 @@ def main() -> None:
     trainer.note(event="start", device=device, rows=len(trainer.sampler.train), plan=asdict(plan))
     trainer.train()
     evaluate(trainer)
+    if plan.full:
+        evaluate(trainer, "-low-rank", kept=trainer.narrow())
     trainer.note(event="done")
 
 

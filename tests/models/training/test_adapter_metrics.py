@@ -27,6 +27,52 @@ def test_a_citation_is_right_only_with_all_markers_and_no_other():
     assert m.score(outcome("two", "a and b", **two))["cited"] == 0.0
 
 
+def source(text):
+    return f'] terms.pdf, page 3\n"""\n{text}\n"""\n\n'
+
+
+def placed(references, markers, **more):
+    return {"name": "contract", "references": references, "markers": markers, "forbidden": "",
+            "position": 0, **more}  # fmt: skip
+
+
+def test_a_cited_source_that_holds_the_answers_text_is_right():
+    clause = "Either party may terminate on 30 days' notice."
+    sources = [source(f"12. {clause}"), source("Notice is given in writing."),
+               source("EITHER PARTY may  terminate,\non 30 days notice; see 12.")]  # fmt: skip
+    said = {n: m.outcome(placed([clause], [1]), [5], sources, f"{clause} {n}", 0.1, False)
+            for n in ("[5]", "[6]", "[7]", "[5] [7]", "[6] [7]", "")}  # fmt: skip
+    assert said["[5]"].holding == [7] and said["[5]"].n_sources == 3
+    cited = {n: m.score(o)["citation"] for n, o in said.items()}
+    assert cited == {"[5]": 1, "[6]": 0, "[7]": 1, "[5] [7]": 1, "[6] [7]": 0, "": 0}
+
+
+def test_a_value_that_stands_elsewhere_by_chance_is_no_citation():
+    sources = [source("P-7: 12 bar"), source("P-8: 12 bar")]
+    assert m.outcome(placed(["12 bar"], [1]), [1], sources, "12 bar [2]", 0, False).holding == []
+    assert m.outcome(placed([], []), [], sources, "x", 0, False).holding == []
+    # half a word, or the name of the file, is no place of an answer
+    assert m.holding([source("at 112 bar a day")], ["12 bar a day"], 1) == []
+    assert m.holding([source("P-7")], ["terms pdf page 3"], 1) == []
+
+
+def test_two_facts_need_both_of_their_sources():
+    both = outcome("two", "a and b [2]", references=["a and b"], markers=(1, 3), holding=[2])
+    assert m.score(both)["citation"] == 0.0
+
+
+def test_answers_written_before_sources_were_looked_at_are_still_read():
+    old = {"set": "contract", "text": "x [1]", "p_refusal": 0.1, "refuses": False,
+           "references": ["x"], "markers": [1]}  # fmt: skip
+    assert m.score(m.Outcome(**old))["citation"] == 1.0
+
+
+def test_citations_of_what_is_answered_are_told_apart():
+    found = [outcome("contract", "x [1]", 0.1), outcome("contract", "x [2]", 0.9)]
+    entry = m.summary(found)["sets"]["contract"]
+    assert entry["citation"] == 0.5 and entry["citation_answered"] == 1.0
+
+
 def test_the_curve_trades_one_error_for_the_other():
     absent, present = [0.9, 0.8, 0.7, 0.6, 0.1], [0.05, 0.2, 0.65, 0.01]
     points = m.curve(absent, present)

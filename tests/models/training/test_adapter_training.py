@@ -12,7 +12,9 @@ from models.training import adapter_data, adapter_logs, adapter_tasks, adapter_t
 from models.training.adapter_answers import evaluate
 from models.training.adapter_attention import agrees, one_by_one, padded
 from models.training.adapter_batches import MAX_TOKENS, Dataset, Sampler, batches, pack
-from models.training.adapter_llama import PROJECTIONS, Adapter, Base, FullUpdate, Llama, Shape
+from models.training.adapter_full import FullUpdate
+from models.training.adapter_llama import PROJECTIONS, Adapter, Base, Llama, Shape
+from models.training.adapter_parts import load_parts
 from models.training.adapter_records import turn
 
 SHAPE = Shape(n_layers=2, n_heads=4, n_kv_heads=2, head_dim=8, rope_base=10_000.0, norm_eps=1e-5)
@@ -209,13 +211,21 @@ def test_the_adapter_starts_at_the_base_and_merges_exactly():
     torch.testing.assert_close(merged.gate_up[1, :48], frozen.weights["ffn_gate"][1])
 
 
-@pytest.mark.parametrize("full", [False, True])
-def test_training_learns_saves_and_reports(data, tmp_path, full):
-    plan = adapter_train.Plan(60.0, 1.0, 4608, 1e-2, 4, 2, 9.0, 18, 2, 1, False, full, 6)
-    trainer = adapter_train.Trainer(data, base(), plan, tmp_path, "cpu")
+def plan(**more):
+    return adapter_train.Plan(60.0, 1.0, 4608, 1e-2, 4, 2, 9.0, 18, 2, 1, False, **more)
+
+
+def short_batch(trainer):
     drawn = [trainer.sampler.draw(i) for i in trainer.sampler.train[:60]]
     samples = sorted(drawn, key=lambda s: len(s.prompt))[:3]
-    batch = pack(samples, sum(len(s.prompt) + len(s.target) for s in samples) + 7)
+    return pack(samples, sum(len(s.prompt) + len(s.target) for s in samples) + 7)
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_training_learns_saves_and_reports(data, tmp_path, full):
+    chosen = plan(full=full, eval_limit=6, decay=0.1 * full)
+    trainer = adapter_train.Trainer(data, base(), chosen, tmp_path, "cpu")
+    batch = short_batch(trainer)
     first = float(trainer.step(batch)[0])
     for _ in range(14):
         last = float(trainer.step(batch)[0])
@@ -227,3 +237,31 @@ def test_training_learns_saves_and_reports(data, tmp_path, full):
     events = [json.loads(x) for x in (tmp_path / "train.log").read_text().splitlines()]
     assert events[-1]["event"] == "trained" and events[-1]["steps"] == 18
     assert bool(list(tmp_path.glob("adapter-*.safetensors"))) is not full
+    assert bool(list(tmp_path.glob("full-*.safetensors"))) is full
+
+
+def test_a_full_update_is_narrowed_to_an_adapter_and_answers_again(data, tmp_path):
+    chosen = plan(full=True, eval_limit=6, decay=0.1)
+    trainer = adapter_train.Trainer(data, base(), chosen, tmp_path, "cpu")
+    batch = short_batch(trainer)
+    with torch.no_grad():
+        untrained = float(trainer.loss(trainer.module.merge(trainer.base, torch.float32), batch))
+    for _ in range(12):
+        trainer.step(batch)
+    trainer.save()
+    updates = load_parts(tmp_path, "full")
+    trained = trainer.module.updates(trainer.base)
+    for name in PROJECTIONS:
+        held = torch.from_numpy(updates[name]).float()
+        torch.testing.assert_close(held, trained[name], atol=1e-4, rtol=2e-3)
+    kept = trainer.narrow()
+    assert isinstance(trainer.module, Adapter)
+    assert all(0.2 < share < 1 for share in kept.values())
+    with torch.no_grad():
+        near = float(trainer.loss(trainer.module.merge(trainer.base, torch.float32), batch))
+    assert near < 0.9 * untrained
+    adapter = load_parts(tmp_path)
+    assert adapter["attn_k.a"].shape == (2, 2, 32) and adapter["ffn_up.b"].shape == (2, 48, 4)
+    report = evaluate(trainer, "-low-rank", kept=kept)
+    assert json.loads((tmp_path / "metrics-low-rank.json").read_text())["kept"] == kept
+    assert report["n"] >= 6 and (tmp_path / "answers-low-rank.jsonl.xz").exists()
