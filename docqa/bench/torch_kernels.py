@@ -173,6 +173,8 @@ class Sweep:
         n, k = SMALL_SHAPES[0] if self.is_dry else (28672, 4096)
         matrices = self._matrices("Q4_K", n, k)
         truth = matrices[0].dense().to(torch.bfloat16)
+        plain = self.bench.seconds(lambda: matrices[0].dense(torch.bfloat16), 5)
+        self.bench.note("  unpack Q4_K in plain torch", us=plain * 1e6)
         found = []
         for block, warps in UNPACK[: 1 if self.is_dry else None]:
             one = unpack(matrices[0], block=block, num_warps=warps)
