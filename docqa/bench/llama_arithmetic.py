@@ -40,12 +40,12 @@ class Watch:
     """Sums of squares: of what torch's operations differ from ggml's, and of ggml's results."""
 
     def __init__(self) -> None:
-        self.is_on = False
+        self.n_pieces = 0  # of a text, still to be looked at
         self.sums: dict[str, list[float]] = {}
 
     def compare(self, name: str, theirs: Tensor, ours: Callable[[], Tensor]) -> None:
         """Add an operation's results, where that is wanted."""
-        if not self.is_on:
+        if self.n_pieces <= 0:
             return
         sums = self.sums.setdefault(name, [0.0, 0.0])
         sums[0] += float((ours() - theirs).double().square().sum())
@@ -102,6 +102,7 @@ class LlamaArithmetic(Decoder):
             chunk = self.compute(torch.tensor(piece), cache)
             cache.append(chunk.k, chunk.v)
             found.append(self.logits(chunk.hidden if i else chunk.hidden[-1:]))
+            self.watch.n_pieces -= 1
         return torch.cat(found)
 
     # -- in the places of the decoder's operations -------------------------------------------------

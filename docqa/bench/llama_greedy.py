@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 import torch
 
-from models.llama_context import Floats, LlamaContext, LogTail
+from models.llama_context import LlamaContext, LogTail
 from models.llama_library import llama
 from models.settings import LoadSettings
 
@@ -56,19 +56,21 @@ class LlamaGreedy:
 
         A step computes a token of each, so that the weights are read once for all.
         """
-        context = self.context
-        firsts = []
+        context, n = self.context, len(prompts)
         for sequence in range(self._settings.n_sequences):
             context.remove(sequence, 0)
+        logits = np.empty((n, self.n_answer, context.n_vocab), np.float32)
+        tokens = np.empty((n, self.n_answer), np.int64)
         for sequence, ids in enumerate(prompts):
             context.decode(ids, 0, sequence)
-            firsts.append(context.logits().copy())
-        logits = [np.stack(firsts)]
-        while len(logits) < self.n_answer:
-            at = len(prompts[0]) + len(logits) - 1
-            logits.append(self._step(logits[-1].argmax(-1), at))
-        stacked = np.stack(logits, axis=1)
-        return [(each.argmax(-1).tolist(), torch.from_numpy(each)) for each in stacked]
+            logits[sequence, 0] = context.logits()
+        for at in range(self.n_answer):
+            if at:
+                self._step(tokens[:, at - 1], len(prompts[0]) + at - 1)
+                for sequence in range(n):
+                    logits[sequence, at] = context.logits(sequence)
+            tokens[:, at] = logits[:, at].argmax(-1)
+        return [(tokens[i].tolist(), torch.from_numpy(logits[i])) for i in range(n)]
 
     def otherwise(self, prompt: list[int], answer: list[int]) -> torch.Tensor:
         """Return the logits of an answer whose prompt is read some tokens at a time."""
@@ -84,13 +86,12 @@ class LlamaGreedy:
             found.append(context.logits().copy())
         return torch.from_numpy(np.stack(found))
 
-    def _step(self, tokens: Any, at: int) -> Floats:
-        """Compute one token of each sequence, all at one position; logits (n, n_vocab)."""
+    def _step(self, tokens: npt.NDArray[np.int64], position: int) -> None:
+        """Compute one token of each sequence, all at one position."""
         batch = self._batch
         batch.n_tokens = len(tokens)
         for i, token in enumerate(tokens):
-            batch.token[i], batch.pos[i], batch.logits[i] = int(token), at, 1
+            batch.token[i], batch.pos[i], batch.logits[i] = int(token), position, 1
             batch.n_seq_id[i], batch.seq_id[i][0] = 1, i
         if llama.llama_decode(self.context.handle, batch):
             raise RuntimeError("llama.cpp could not decode")
-        return self.context.all_logits(len(tokens))

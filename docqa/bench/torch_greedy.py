@@ -11,8 +11,8 @@ is where its own text would have left llama.cpp's, and is explained by a near-ti
   F32, where llama.cpp rounds no activations.
 - `llama.cpp's arithmetic`: the same decoder with each operation computed by ggml, so that nothing
   is rounded otherwise (`docqa.bench.llama_arithmetic`). What differs there would be wrong.
-- `llama.cpp`: itself, the prompt read 32 tokens at a time. Of each process's first prompt, as are
-  `operations`: how far each of torch's is from ggml's on the same inputs.
+- `llama.cpp`: itself, the prompt read 32 tokens at a time. Of some processes' first prompt, as
+  are `operations`: how far each of torch's is from ggml's on the same inputs.
 - `engine`, with --gpu: the fused step behind a prefill, as questions are answered on a GPU.
 """
 
@@ -33,7 +33,9 @@ from docqa.bench.torch_model import load_model
 
 NEAR_TIE = 0.05
 N_PROMPT = 256
-AT_ONCE = 8  # prompts that F32 weights, which are many bytes to read, answer side by side
+AT_ONCE = 16  # prompts that F32 weights, which are many bytes to read, answer side by side
+ROWS = 8  # of logits at a time, which a core's cache holds
+CLOSER = 4  # processes that look closer at their first prompt; the last, which have fewer prompts
 AS_IT_IS, FLOATS = "as it is", "F32"
 READING, ARITHMETIC, ITSELF = "reading", "llama.cpp's arithmetic", "llama.cpp"
 ENGINE, OPERATIONS = "engine", "operations"
@@ -98,6 +100,7 @@ def answer_share(arguments: argparse.Namespace) -> None:
     text = arguments.text.read_text(encoding="utf-8", errors="replace")
     prompts = as_it_is.windows(text, arguments.n, arguments.prompt)
     mine = prompts[arguments.share :: arguments.processes]
+    looks_closer = arguments.share >= arguments.processes - CLOSER
     with (arguments.folder / f"{arguments.share}.jsonl").open("w", encoding="utf-8") as file:
 
         def write(row: dict[str, Any]) -> None:
@@ -108,9 +111,9 @@ def answer_share(arguments: argparse.Namespace) -> None:
             group = mine[at : at + AT_ONCE]
             for i, (ids, floated) in enumerate(zip(group, floats.answers(group), strict=True), at):
                 given = {AS_IT_IS: as_it_is.answers([ids])[0], FLOATS: floated}
-                for row in ours.compare(ids, given, looks_closer=i == 0):
+                for row in ours.compare(ids, given, looks_closer and i == 0):
                     write(row)
-                if i == 0:
+                if looks_closer and i == 0:
                     tokens, logits = given[AS_IT_IS]
                     again = as_it_is.otherwise(ids, tokens)
                     row = compared(again, logits, tokens)
@@ -143,7 +146,7 @@ class Ours:
         self.arithmetic = None if arguments.gpu else LlamaArithmetic(model, length)
 
     def compare(
-        self, ids: list[int], given: dict[str, Any], *, looks_closer: bool
+        self, ids: list[int], given: dict[str, Any], looks_closer: bool
     ) -> Iterator[dict[str, Any]]:
         """Yield the rows of one prompt; `given`: llama.cpp's answers by weights."""
         for weights, logits in self._read(ids, {w: tokens for w, (tokens, _) in given.items()}):
@@ -155,7 +158,7 @@ class Ours:
             yield {"weights": AS_IT_IS, "by": ENGINE, **row}
         if self.arithmetic is not None:
             watch = self.arithmetic.watch
-            watch.is_on = looks_closer
+            watch.n_pieces = 2 if looks_closer else 0
             row = compared(self.arithmetic.read(ids, tokens, self.cache), theirs, tokens)
             yield {"weights": AS_IT_IS, "by": ARITHMETIC, **row}
             if looks_closer:
@@ -190,21 +193,13 @@ def compared(ours: Any, theirs: Any, chosen: list[int]) -> dict[str, Any]:
     """Return the first difference of what is chosen, how near a tie it is, and the divergence."""
     import torch
 
-    # KL = sum p (x - y) - log sum e^x + log sum e^y, which needs no table of doubles.
-    tops, sums = [], []
-    for logits in (theirs, ours):
-        tops.append(logits.amax(-1, keepdim=True))
-        sums.append((logits - tops[-1]).exp_().sum(-1, dtype=torch.float64))
-    apart = theirs - ours
-    shares = (theirs - tops[0]).exp_()
-    mean = (shares * apart).sum(-1, dtype=torch.float64) / sums[0]
-    logs = [top[:, 0].double() + total.log() for top, total in zip(tops, sums, strict=True)]
-    each = (mean - (logs[0] - logs[1])).clamp(min=0)
+    parts = [_divergence(*part) for part in zip(ours.split(ROWS), theirs.split(ROWS), strict=True)]
+    each = torch.cat([divergence for divergence, _ in parts])
     wrong = (ours.argmax(-1) != torch.tensor(chosen)).nonzero()
     row: dict[str, Any] = {
         "kl": float(each.mean()),
         "kl_most": float(each.max()),
-        "moved": float(apart.abs().mean()),
+        "moved": sum(moved for _, moved in parts) / theirs.numel(),
     }
     if len(wrong):
         at = int(wrong[0])
@@ -213,6 +208,22 @@ def compared(ours: Any, theirs: Any, chosen: list[int]) -> dict[str, Any]:
             row[name] = float(best[0] - best[1])
         row["at"] = at
     return row
+
+
+def _divergence(ours: Any, theirs: Any) -> tuple[Any, float]:
+    """Return KL (T,) of some tokens, and the sum of what logits (T, n_vocab) are apart."""
+    import torch
+
+    # KL = sum p (x - y) - (log sum e^x - log sum e^y), which needs no table of doubles.
+    apart = theirs - ours
+    logs, shares = [], []
+    for logits in (theirs, ours):
+        top = logits.amax(-1, keepdim=True)
+        shares.append((logits - top).exp_())
+        logs.append(top[:, 0].double() + shares[-1].sum(-1, dtype=torch.float64).log())
+    total = shares[0].sum(-1, dtype=torch.float64)
+    mean = shares[0].mul_(apart).sum(-1, dtype=torch.float64) / total
+    return (mean - (logs[0] - logs[1])).clamp(min=0), float(apart.abs_().sum())
 
 
 def report(arguments: argparse.Namespace, folder: Path) -> None:

@@ -73,7 +73,7 @@ def test_the_rounding_of_activations_is_what_products_differ_by(kind, theirs):
     path, llama = theirs(Small(kind=kind))
     tokens, _ = llama.answers(PROMPTS[:1])[0]
     decoder, cache = arithmetic_of(path)
-    decoder.watch.is_on = True
+    decoder.watch.n_pieces = 2
     decoder.read(PROMPTS[0], tokens, cache)
     apart = {name: (a / b) ** 0.5 for name, (a, b) in decoder.watch.sums.items()}
     assert apart["product"] > 1e-3
