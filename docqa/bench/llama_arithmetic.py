@@ -1,13 +1,13 @@
 """The torch engine's decoder with llama.cpp's arithmetic: equal to llama.cpp to the last bit.
 
 A difference in the last digit of anything decides here and there which of two eight-bit codes an
-activation becomes, and after a few layers the logits are tenths apart: llama.cpp is as far from
-itself when it reads a prompt in other batches. So no closeness of logits tells an engine that is
-right from one that is slightly wrong. This does: the decoder is the engine's own – weights, layers,
-positions, what sees what, the KV cache – and each operation is computed by ggml (`ggml.Ggml`) on
-numbers that are then llama.cpp's own. If all logits are equal, only the operations' arithmetic is
-left, and `Watch` measures each of them on the same inputs: how far torch's is from ggml's, and how
-far where torch rounds as llama.cpp does (`rounding`).
+activation becomes, and in the end the logits are tenths apart: llama.cpp is as far from itself when
+it reads a prompt in other batches. So no closeness of logits tells an engine that is right from one
+that is slightly wrong. This does: the decoder is the engine's own – weights, layers, positions,
+what sees what, the KV cache – and its operations (products, attention, norms, RoPE, SwiGLU) are
+computed by ggml (`ggml.Ggml`), on numbers that are then llama.cpp's own. If all logits are equal,
+only the operations' arithmetic is left, and `Watch` measures each of them on the same inputs: how
+far torch's is from ggml's, and how far where torch rounds as llama.cpp does (`rounding`).
 """
 
 from __future__ import annotations

@@ -143,7 +143,12 @@ class Ours:
         pool = PagePool(pool_pages(shape, length, 1), shape.head_dim, KvFormat(16, 16), self.device)
         self.cache = KvCache(pool, shape)
         self.step = fused_step(self.fast, self.cache, length)
-        self.arithmetic = None if arguments.gpu else LlamaArithmetic(model, length)
+        self.arithmetic = None
+        if not arguments.gpu:
+            try:
+                self.arithmetic = LlamaArithmetic(model, length)
+            except ValueError as error:
+                print(f"not on llama.cpp's arithmetic: {error}", file=sys.stderr)
 
     def compare(
         self, ids: list[int], given: dict[str, Any], looks_closer: bool

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import argparse
+import json
+
 import pytest
 import torch
 
 from docqa.bench.llama_arithmetic import LlamaArithmetic
 from docqa.bench.llama_greedy import LlamaGreedy
+from docqa.bench.torch_greedy import ARITHMETIC, AS_IT_IS, ITSELF, OPERATIONS, report
 from docqa.bench.torch_model import load_model
 from models.kv_cache import KvCache, KvFormat, PagePool
 from models.torch_context import pool_pages
@@ -105,3 +109,24 @@ def test_scaled_positions_are_refused(theirs):
     path, _ = theirs(Small(kind="Q4_1", rope_freqs=True))
     with pytest.raises(ValueError, match="positions are scaled"):
         arithmetic_of(path)
+
+
+def test_the_report_has_a_line_for_each_way_and_one_of_operations(tmp_path, capsys):
+    row = {"weights": AS_IT_IS, "kl": 0.0, "kl_most": 0.0, "moved": 0.0}
+    rows = [row | {"by": by} for by in (ITSELF, ARITHMETIC, ARITHMETIC)]
+    for different in (1.0, 3.0):
+        sums = {"product": [different, 50.0], "norm": [0.0, 1.0]}
+        rows.append({"weights": AS_IT_IS, "by": OPERATIONS, "sums": sums})
+    lines = "\n".join(json.dumps(each) for each in rows)
+    (tmp_path / "0.jsonl").write_text(lines, encoding="utf-8")
+    report(argparse.Namespace(answer=8, out=tmp_path / "out.jsonl"), tmp_path)
+    shown = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [each["what"] for each in shown] == [
+        f"greedy {AS_IT_IS} {ARITHMETIC}",
+        f"greedy {AS_IT_IS} {ITSELF}",
+        OPERATIONS,
+    ]
+    assert (shown[0]["prompts"], shown[0]["same"]) == (2, 2)
+    assert shown[2]["prompts"] == 2
+    assert shown[2]["product"] == pytest.approx(0.2)
+    assert shown[2]["norm"] == 0.0
