@@ -123,7 +123,7 @@ class Decoder:
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Return (T, n_vocab) float32 for hidden states (T, n_embd)."""
-        normed = reference.rms_norm(hidden, self.weights.norm, self.shape.eps)
+        normed = self.norm(hidden, self.weights.norm)
         return self.weights.output(normed.to(self.compute_dtype))
 
     def qkv(
@@ -131,15 +131,13 @@ class Decoder:
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Return Q (H, T, D), K and V (H_kv, T, D), turned by their positions."""
         shape = self.shape
-        normed = reference.rms_norm(x, layer.attn_norm, shape.eps).to(self.compute_dtype)
+        normed = self.norm(x, layer.attn_norm).to(self.compute_dtype)
         q = layer.q(normed).view(-1, shape.n_heads, shape.head_dim)
         k = layer.k(normed).view(-1, shape.n_kv_heads, shape.head_dim)
         v = layer.v(normed).view(-1, shape.n_kv_heads, shape.head_dim)
         if layer.q_norm is not None and layer.k_norm is not None:
-            q = reference.rms_norm(q, layer.q_norm, shape.eps)
-            k = reference.rms_norm(k, layer.k_norm, shape.eps)
-        q = rotate(q, *turn, shape.is_interleaved)
-        k = rotate(k, *turn, shape.is_interleaved)
+            q, k = self.norm(q, layer.q_norm), self.norm(k, layer.k_norm)
+        q, k = self.turned(q, turn), self.turned(k, turn)
         if self.rotation is not None:
             q, k, v = q @ self.rotation, k @ self.rotation, v @ self.rotation
         return q.transpose(0, 1), k.transpose(0, 1), v.transpose(0, 1)
@@ -191,9 +189,23 @@ class Decoder:
             return torch.cat(
                 [self._feed_forward(layer, part) for part in x.split(FEED_FORWARD_ROWS)]
             )
-        normed = reference.rms_norm(x, layer.ffn_norm, self.shape.eps).to(self.compute_dtype)
-        gated = torch.nn.functional.silu(layer.gate(normed)) * layer.up(normed)
+        normed = self.norm(x, layer.ffn_norm).to(self.compute_dtype)
+        gated = self.gated(layer.gate(normed), layer.up(normed))
         return layer.down(gated.to(self.compute_dtype))
+
+    # -- between the matrices, one by one: a bench puts others in their places ---------------------
+
+    def norm(self, x: Tensor, weight: Tensor) -> Tensor:
+        """Return x (…, D) over its root mean square, times weight (D,)."""
+        return reference.rms_norm(x, weight, self.shape.eps)
+
+    def turned(self, x: Tensor, turn: tuple[Tensor, Tensor]) -> Tensor:
+        """Return x (T, H, D) turned by the angles of its positions."""
+        return rotate(x, *turn, self.shape.is_interleaved)
+
+    def gated(self, gate: Tensor, up: Tensor) -> Tensor:
+        """Return SwiGLU of both halves (T, n_ff)."""
+        return torch.nn.functional.silu(gate) * up
 
 
 def _vendor_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:

@@ -1,24 +1,31 @@
 """Does the torch engine write llama.cpp's text? Greedy answers token by token, and their logits.
 
-    python -m docqa.bench.torch_greedy TEXT [--model GGUF] [--n 200] [--answer 256] [--processes 4]
+    python -m docqa.bench.torch_greedy TEXT [--model GGUF] [--n 200] [--answer 256] [--processes 16]
     python -m docqa.bench.torch_greedy TEXT --dry         # 2 prompts of 16 tokens
 
-llama.cpp answers prompts cut out of TEXT. The torch engine reads each prompt with that answer and
-says what it would have chosen at every place: the first difference is where its own text would have
-left llama.cpp's, and is explained by a near-tie of its two best. `reading` is the plain decoder in
-float32; `engine` the fused step behind a prefill, as questions are answered on a GPU (there only).
-Both with the model's weights, `reading` also with the same weights as F32, where llama.cpp rounds
-no activations.
+llama.cpp answers prompts cut out of TEXT, on a CPU, one thread a process. The torch engine reads
+each prompt with that answer and says what it would have chosen at every place: the first difference
+is where its own text would have left llama.cpp's, and is explained by a near-tie of its two best.
+
+- `reading`: the plain decoder in float32, beside the model as it is and beside the same weights as
+  F32, where llama.cpp rounds no activations.
+- `llama.cpp's arithmetic`: the same decoder with each operation computed by ggml, so that nothing
+  is rounded otherwise (`docqa.bench.llama_arithmetic`). What differs there would be wrong.
+- `llama.cpp`: itself, the prompt read 32 tokens at a time. Of some processes' first prompt, as
+  are `operations`: how far each of torch's is from ggml's on the same inputs.
+- `engine`, with --gpu: the fused step behind a prefill, as questions are answered on a GPU.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +33,19 @@ from docqa.bench.torch_model import load_model
 
 NEAR_TIE = 0.05
 N_PROMPT = 256
+AT_ONCE = 16  # prompts that F32 weights, which are many bytes to read, answer side by side
+ROWS = 8  # of logits at a time, which a core's cache holds
+CLOSER = 4  # processes that look closer at their first prompt; the last, which have fewer prompts
+AS_IT_IS, FLOATS = "as it is", "F32"
+READING, ARITHMETIC, ITSELF = "reading", "llama.cpp's arithmetic", "llama.cpp"
+ENGINE, OPERATIONS = "engine", "operations"
+SHOWN = (
+    (FLOATS, READING),
+    (AS_IT_IS, READING),
+    (AS_IT_IS, ARITHMETIC),
+    (AS_IT_IS, ITSELF),
+    (AS_IT_IS, ENGINE),
+)
 
 
 def main() -> None:
@@ -34,9 +54,10 @@ def main() -> None:
     parser.add_argument("text", type=Path)
     parser.add_argument("--model", default="smollm2-135m-instruct")
     parser.add_argument("--n", type=int, default=200, help="prompts")
-    parser.add_argument("--prompt", type=int, default=N_PROMPT, help="tokens")
+    parser.add_argument("--prompt", type=int, default=N_PROMPT, help="tokens, 512 at most")
     parser.add_argument("--answer", type=int, default=256, help="tokens")
     parser.add_argument("--processes", type=int, default=1)
+    parser.add_argument("--gpu", action="store_true", help="the torch engine's as on a GPU")
     parser.add_argument("--dry", action="store_true")
     parser.add_argument("--out", type=Path, help="append JSON lines here")
     parser.add_argument("--share", type=int, help=argparse.SUPPRESS)
@@ -54,8 +75,13 @@ def main() -> None:
         as_float(resolve(arguments.model), folder / "f32.gguf")
         command = [sys.executable, "-m", "docqa.bench.torch_greedy", *sys.argv[1:]]
         command += ["--folder", str(folder)]
+        # One thread each, for all that counts them when it is loaded.
+        environment = os.environ | {"OMP_NUM_THREADS": "1"}
+        if not arguments.gpu:
+            environment["CUDA_VISIBLE_DEVICES"] = ""
         shares = [
-            subprocess.Popen([*command, "--share", str(i)]) for i in range(arguments.processes)
+            subprocess.Popen([*command, "--share", str(i)], env=environment)
+            for i in range(arguments.processes)
         ]
         if any([share.wait() for share in shares]):
             raise SystemExit("a process failed")
@@ -63,100 +89,99 @@ def main() -> None:
 
 
 def answer_share(arguments: argparse.Namespace) -> None:
-    """Compare every `processes`-th prompt and write what was found, a line a prompt."""
+    """Compare every `processes`-th prompt and write what was found, a line each."""
+    from docqa.bench.llama_greedy import LlamaGreedy
     from models.catalog import resolve
 
-    paths = {"as it is": resolve(arguments.model), "F32": arguments.folder / "f32.gguf"}
+    path, size = Path(resolve(arguments.model)), (arguments.prompt, arguments.answer)
+    as_it_is = LlamaGreedy(path, *size)
+    floats = LlamaGreedy(arguments.folder / "f32.gguf", *size, at_once=AT_ONCE)
+    ours = Ours(path, arguments)
+    text = arguments.text.read_text(encoding="utf-8", errors="replace")
+    prompts = as_it_is.windows(text, arguments.n, arguments.prompt)
+    mine = prompts[arguments.share :: arguments.processes]
+    looks_closer = arguments.share >= arguments.processes - CLOSER
     with (arguments.folder / f"{arguments.share}.jsonl").open("w", encoding="utf-8") as file:
-        pairs = {
-            weights: Pair(Path(path), arguments, has_step=weights == "as it is")
-            for weights, path in paths.items()
-        }
-        for ids in pairs["F32"].prompts()[arguments.share :: arguments.processes]:
-            for weights, pair in pairs.items():
-                for row in pair.compare(ids):
-                    file.write(json.dumps({"weights": weights, **row}) + "\n")
-                    file.flush()
-        for pair in pairs.values():
-            pair.close()
+
+        def write(row: dict[str, Any]) -> None:
+            file.write(json.dumps(row) + "\n")
+            file.flush()
+
+        for at in range(0, len(mine), AT_ONCE):
+            group = mine[at : at + AT_ONCE]
+            for i, (ids, floated) in enumerate(zip(group, floats.answers(group), strict=True), at):
+                given = {AS_IT_IS: as_it_is.answers([ids])[0], FLOATS: floated}
+                for row in ours.compare(ids, given, looks_closer and i == 0):
+                    write(row)
+                if looks_closer and i == 0:
+                    tokens, logits = given[AS_IT_IS]
+                    again = as_it_is.otherwise(ids, tokens)
+                    row = compared(again, logits, tokens)
+                    write({"weights": AS_IT_IS, "by": ITSELF, **row})
+    floats.close()
+    as_it_is.close()
 
 
-class Pair:
-    """One model in llama.cpp and in torch."""
+class Ours:
+    """The torch engine's ways to read an answer."""
 
-    def __init__(self, path: Path, arguments: argparse.Namespace, *, has_step: bool) -> None:
+    def __init__(self, path: Path, arguments: argparse.Namespace) -> None:
         import torch
 
+        from docqa.bench.llama_arithmetic import LlamaArithmetic
         from models.kv_cache import KvCache, KvFormat, PagePool
-        from models.llama_context import LlamaContext, LogTail
-        from models.settings import LoadSettings
         from models.torch_context import fused_step, pool_pages
 
-        self.arguments = arguments
         length = arguments.prompt + arguments.answer
-        settings = LoadSettings(
-            path=str(path),
-            context_length=length + 64,
-            kv_type_k="f16",
-            kv_type_v="f16",
-            n_sequences=1,
-        )
-        self.llama = LlamaContext(settings, LogTail())
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        if self.device.type == "cpu":
+        self.device = torch.device("cuda" if arguments.gpu else "cpu")
+        if not arguments.gpu:
             torch.set_num_threads(1)
         model = load_model(path, self.device)
         shape = model.shape
-        self.exact = model.decoder(length, compute_dtype=torch.float32)
+        self.plain = model.decoder(length, compute_dtype=torch.float32)
         self.fast = model.decoder(length)
         pool = PagePool(pool_pages(shape, length, 1), shape.head_dim, KvFormat(16, 16), self.device)
         self.cache = KvCache(pool, shape)
-        self.step = fused_step(self.fast, self.cache, length) if has_step else None
+        self.step = fused_step(self.fast, self.cache, length)
+        self.arithmetic = None
+        if not arguments.gpu:
+            try:
+                self.arithmetic = LlamaArithmetic(model, length)
+            except ValueError as error:
+                print(f"not on llama.cpp's arithmetic: {error}", file=sys.stderr)
 
-    def close(self) -> None:
-        """Free llama.cpp's memory."""
-        self.llama.close()
-
-    def prompts(self) -> list[list[int]]:
-        """Return windows of the text."""
-        text = self.arguments.text.read_text(encoding="utf-8", errors="replace")
-        ids = self.llama.tokenize(text[:1_000_000].encode(), False)
-        size = self.arguments.prompt
-        step = (len(ids) - size) // self.arguments.n
-        return [ids[i * step : i * step + size] for i in range(self.arguments.n)]
-
-    def compare(self, ids: list[int]) -> list[dict[str, Any]]:
-        """Return the rows of one prompt."""
-        theirs, logits = self._answer(ids)
-        rows = [{"by": "reading", **compared(self._read(ids, theirs), logits, theirs)}]
+    def compare(
+        self, ids: list[int], given: dict[str, Any], looks_closer: bool
+    ) -> Iterator[dict[str, Any]]:
+        """Yield the rows of one prompt; `given`: llama.cpp's answers by weights."""
+        for weights, logits in self._read(ids, {w: tokens for w, (tokens, _) in given.items()}):
+            tokens, theirs = given[weights]
+            yield {"weights": weights, "by": READING, **compared(logits, theirs, tokens)}
+        tokens, theirs = given[AS_IT_IS]
         if self.step is not None:
-            rows.append({"by": "engine", **compared(self._stepped(ids, theirs), logits, theirs)})
-        return rows
+            row = compared(self._stepped(ids, tokens), theirs, tokens)
+            yield {"weights": AS_IT_IS, "by": ENGINE, **row}
+        if self.arithmetic is not None:
+            watch = self.arithmetic.watch
+            watch.n_pieces = 2 if looks_closer else 0
+            row = compared(self.arithmetic.read(ids, tokens, self.cache), theirs, tokens)
+            yield {"weights": AS_IT_IS, "by": ARITHMETIC, **row}
+            if looks_closer:
+                yield {"weights": AS_IT_IS, "by": OPERATIONS, "sums": watch.sums}
 
-    def _answer(self, ids: list[int]) -> tuple[list[int], Any]:
-        """Return llama.cpp's greedy answer and its logits (answer, n_vocab)."""
-        import numpy as np
-        import torch
-
-        self.llama.remove(0, 0)
-        self.llama.decode(ids, 0, 0)
-        found: list[int] = []
-        every = []
-        for at in range(len(ids), len(ids) + self.arguments.answer):
-            every.append(torch.from_numpy(np.array(self.llama.logits(), np.float32)))
-            found.append(int(every[-1].argmax()))
-            self.llama.decode([found[-1]], at, 0)
-        return found, torch.stack(every).to(self.device)
-
-    def _read(self, ids: list[int], theirs: list[int]) -> Any:
-        """Return the plain decoder's logits at the same places."""
+    def _read(self, ids: list[int], answers: dict[str, list[int]]) -> Iterator[tuple[str, Any]]:
+        """Yield the plain decoder's logits of each answer; the prompt is read once."""
         import torch
 
         self.cache.clear()
-        chunk = self.exact.compute(torch.tensor(ids + theirs[:-1]), self.cache)
-        return self.exact.logits(chunk.hidden[len(ids) - 1 :])
+        prompt = self.plain.compute(torch.tensor(ids), self.cache)
+        self.cache.append(prompt.k, prompt.v)
+        for weights, answer in answers.items():
+            chunk = self.plain.compute(torch.tensor(answer[:-1]), self.cache)
+            hidden = torch.cat((prompt.hidden[-1:], chunk.hidden))
+            yield weights, self.plain.logits(hidden).cpu()
 
-    def _stepped(self, ids: list[int], theirs: list[int]) -> Any:
+    def _stepped(self, ids: list[int], answer: list[int]) -> Any:
         """Return the logits of the prefill and of the fused step."""
         import torch
 
@@ -165,29 +190,45 @@ class Pair:
         chunk = self.fast.compute(torch.tensor(ids), self.cache)
         self.cache.append(chunk.k, chunk.v)
         found = [self.fast.logits(chunk.hidden[-1:])[0]]
-        found += [self.step.run(token, self.cache).clone() for token in theirs[:-1]]
-        return torch.stack(found)
+        found += [self.step.run(token, self.cache).clone() for token in answer[:-1]]
+        return torch.stack(found).cpu()
 
 
 def compared(ours: Any, theirs: Any, chosen: list[int]) -> dict[str, Any]:
     """Return the first difference of what is chosen, how near a tie it is, and the divergence."""
     import torch
 
-    expected = theirs.log_softmax(-1).double()
-    each = (expected.exp() * (expected - ours.log_softmax(-1).double())).sum(-1)
-    wrong = (ours.argmax(-1) != torch.tensor(chosen, device=ours.device)).nonzero()
+    parts = [_divergence(*part) for part in zip(ours.split(ROWS), theirs.split(ROWS), strict=True)]
+    each = torch.cat([divergence for divergence, _ in parts])
+    wrong = (ours.argmax(-1) != torch.tensor(chosen)).nonzero()
     row: dict[str, Any] = {
         "kl": float(each.mean()),
         "kl_most": float(each.max()),
-        "moved": float((ours - theirs).abs().mean()),
+        "moved": sum(moved for _, moved in parts) / theirs.numel(),
     }
     if len(wrong):
         at = int(wrong[0])
         for name, logits in (("gap", ours), ("their_gap", theirs)):
-            top = logits[at].topk(2).values
-            row[name] = float(top[0] - top[1])
+            best = logits[at].topk(2).values
+            row[name] = float(best[0] - best[1])
         row["at"] = at
     return row
+
+
+def _divergence(ours: Any, theirs: Any) -> tuple[Any, float]:
+    """Return KL (T,) of some tokens, and the sum of what logits (T, n_vocab) are apart."""
+    import torch
+
+    # KL = sum p (x - y) - (log sum e^x - log sum e^y), which needs no table of doubles.
+    apart = theirs - ours
+    logs, shares = [], []
+    for logits in (theirs, ours):
+        top = logits.amax(-1, keepdim=True)
+        shares.append((logits - top).exp_())
+        logs.append(top[:, 0].double() + shares[-1].sum(-1, dtype=torch.float64).log())
+    total = shares[0].sum(-1, dtype=torch.float64)
+    mean = shares[0].mul_(apart).sum(-1, dtype=torch.float64) / total
+    return (mean - (logs[0] - logs[1])).clamp(min=0), float(apart.abs_().sum())
 
 
 def report(arguments: argparse.Namespace, folder: Path) -> None:
@@ -197,29 +238,47 @@ def report(arguments: argparse.Namespace, folder: Path) -> None:
         for path in sorted(folder.glob("*.jsonl"))
         for line in path.read_text(encoding="utf-8").splitlines()
     ]
-    for weights, by in (("F32", "reading"), ("as it is", "reading"), ("as it is", "engine")):
+    shown = []
+    for weights, by in SHOWN:
         mine = [row for row in rows if (row["weights"], row["by"]) == (weights, by)]
-        if not mine:
-            continue
-        apart = [row for row in mine if "at" in row]
-        # A tie is near in either's logits: each rounds its own way.
-        gaps = sorted(min(row["gap"], row["their_gap"]) for row in apart)
-        figures = {
-            "what": f"greedy {weights} {by}",
-            "prompts": len(mine),
-            "tokens": arguments.answer,
-            "same": len(mine) - len(apart),
-            "near_ties": sum(gap < NEAR_TIE for gap in gaps),
-            "largest_gap": gaps[-1] if gaps else 0.0,
-            "gaps": [round(gap, 3) for gap in gaps],
-            "kl": statistics.fmean(row["kl"] for row in mine),
-            "kl_most": max(row["kl_most"] for row in mine),
-            "logit_moved": statistics.fmean(row["moved"] for row in mine),
-        }
-        print(json.dumps(figures), flush=True)
+        if mine:
+            shown.append(figures(f"greedy {weights} {by}", mine, arguments.answer))
+    operations = [row["sums"] for row in rows if row["by"] == OPERATIONS]
+    if operations:
+        shown.append({"what": OPERATIONS, "prompts": len(operations), **apart(operations)})
+    for each in shown:
+        print(json.dumps(each), flush=True)
         if arguments.out:
             with arguments.out.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(figures) + "\n")
+                file.write(json.dumps(each) + "\n")
+
+
+def figures(what: str, rows: list[dict[str, Any]], n_tokens: int) -> dict[str, Any]:
+    """Return the line of one way to compute one model's answers."""
+    apart = [row for row in rows if "at" in row]
+    # A tie is near in either's logits: each rounds its own way.
+    gaps = sorted(min(row["gap"], row["their_gap"]) for row in apart)
+    return {
+        "what": what,
+        "prompts": len(rows),
+        "tokens": n_tokens,
+        "same": len(rows) - len(apart),
+        "near_ties": sum(gap < NEAR_TIE for gap in gaps),
+        "largest_gap": gaps[-1] if gaps else 0.0,
+        "gaps": [round(gap, 3) for gap in gaps],
+        "kl": statistics.fmean(row["kl"] for row in rows),
+        "kl_most": max(row["kl_most"] for row in rows),
+        "logit_moved": statistics.fmean(row["moved"] for row in rows),
+    }
+
+
+def apart(sums: list[dict[str, list[float]]]) -> dict[str, float]:
+    """Return, for each operation, the root of its squared differences over its squared results."""
+    found = {}
+    for name in sums[0]:
+        different, whole = (sum(each[name][i] for each in sums) for i in (0, 1))
+        found[name] = (different / whole) ** 0.5
+    return found
 
 
 def as_float(source: Path, target: Path) -> Path:
