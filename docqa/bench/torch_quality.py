@@ -5,8 +5,8 @@
 Two tables. Perplexity by position for each KV type beside f16, the text read 64 tokens at a time so
 that nearly everything is read from pages. Then each eviction at 2, 4 and 8 times, the question
 hidden from it (it comes after the compression) and shown (it is compressed with the text), on tasks
-that the model solves with f16 (at least 0.8): a needle, one of four needles, a sentence of the text
-completed, and the perplexity of what follows. Needles alone would hide damage.
+that the model solves with f16 (at least 0.8): two needles, two questions about the book's own
+sentences with four answers each (`docqa.bench.eviction_tasks`), and the perplexity of what follows.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import random
-import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from docqa.bench.eviction_tasks import TASKS, Question, Task, make_task, sentences
 from docqa.bench.torch_model import load_model
 
 FORMS = {
@@ -30,20 +30,11 @@ FORMS = {
     "int8/int4": (8, 4, False),
     "int4 rotated": (4, 4, True),
 }
-TASKS = ("needle", "one of four", "completion", "what follows")
+WHAT_FOLLOWS = "what follows"
+EVERY_TASK = (*TASKS, WHAT_FOLLOWS)
 SOLVED = 0.8
+CHUNK = 512  # tokens read at a time
 REPEAT = "\nRepeat the text:\n"
-NAMES = ("Anton", "Berta", "Cesar", "Dora", "Emil", "Frieda", "Gustav", "Helga")
-
-
-@dataclass(frozen=True, slots=True)
-class Task:
-    """A text, a question behind it, and how a greedy continuation must begin."""
-
-    kind: str
-    text: str
-    question: str
-    answer: str
 
 
 def main() -> None:
@@ -54,7 +45,7 @@ def main() -> None:
     parser.add_argument("--length", type=int, default=4_096, help="tokens")
     parser.add_argument("--n", type=int, default=20, help="texts of each task")
     parser.add_argument("--only", choices=("perplexity", "eviction"))
-    parser.add_argument("--tasks", nargs="*", choices=TASKS, default=list(TASKS))
+    parser.add_argument("--tasks", nargs="*", choices=EVERY_TASK, default=list(EVERY_TASK))
     parser.add_argument("--keeps", nargs="*", type=float, default=[0.5, 0.25, 0.125])
     parser.add_argument("--methods", nargs="*", help="of eviction; none named: all")
     parser.add_argument("--forms", nargs="*", choices=FORMS, default=list(FORMS), help="of KV")
@@ -162,82 +153,162 @@ class Quality:
         from models.compression.evict import METHODS
 
         methods = self.arguments.methods or METHODS
+        keeps = self.arguments.keeps
+        book = sentences(self.text)
         for kind in self.arguments.tasks:
-            if kind == "what follows":
+            if kind == WHAT_FOLLOWS:
                 continue
-            tasks = [self._task(kind, seed) for seed in range(self.arguments.n)]
-            whole = self._score(tasks, "streaming", 1.0, shown=False)
-            self.note(what=kind, method="f16, all", score=whole)
+            tasks = [
+                make_task(kind, book, self.arguments.length, seed, lambda text: len(self.ids(text)))
+                for seed in range(self.arguments.n)
+            ]
+            n = sum(len(task.questions) for task in tasks)
+            without, whole = (
+                sum(self._uncompressed(task, reads=reads) for task in tasks) / n
+                for reads in (False, True)
+            )
+            self.note(what=kind, method="without the text", questions=n, score=without)
+            self.note(what=kind, method="f16, all", questions=n, score=whole)
             if whole < SOLVED:
                 self.note(what=kind, method="not solved with f16: left out")
                 continue
             for method in methods:
-                for keep in self.arguments.keeps:
-                    hidden, shown = (
-                        self._score(tasks, method, keep, shown=s) for s in (False, True)
-                    )
+                right = Counter[tuple[float, str]]()
+                for task in tasks:
+                    right.update(self._compressed(task, method))
+                for keep in keeps:
+                    hidden, shown = right[keep, "hidden"] / n, right[keep, "shown"] / n
                     self.note(what=kind, method=method, times=1 / keep, hidden=hidden, shown=shown)
-        for method in methods if "what follows" in self.arguments.tasks else ():
-            keeps = self.arguments.keeps
+        for method in methods if WHAT_FOLLOWS in self.arguments.tasks else ():
             losses = [self._continuation(method, keep) for keep in (1.0, *keeps)]
             for keep, loss in zip(keeps, losses[1:], strict=True):
                 more = 100 * (math.exp(loss - losses[0]) - 1)
-                self.note(what="what follows", method=method, times=1 / keep, more_percent=more)
+                self.note(what=WHAT_FOLLOWS, method=method, times=1 / keep, more_percent=more)
 
-    def _task(self, kind: str, seed: int) -> Task:
-        rng = random.Random(seed)
-        sentences = re.split(r"(?<=[.!?])\s+", self.text)
-        start = rng.randrange(max(1, len(sentences) // 2))
-        part: list[str] = []
-        n_tokens = 0
-        for sentence in sentences[start:]:
-            n_tokens += len(self.ids(sentence)) + 1
-            if n_tokens > self.arguments.length - 256:
-                break
-            part.append(sentence)
-        if kind == "completion":
-            long = [s for s in part[2:-2] if 12 <= len(s.split()) <= 40]
-            words = rng.choice(long or part).split()
-            return Task(
-                kind,
-                " ".join(part),
-                "\n\nA sentence of the text again: " + " ".join(words[:8]),
-                " " + " ".join(words[8:12]),
-            )
-        names = rng.sample(NAMES, 4 if kind == "one of four" else 1)
-        numbers = {name: rng.randrange(10_000, 99_999) for name in names}
-        for name, number in numbers.items():
-            at = rng.randrange(len(part) + 1)
-            part.insert(at, f"The secret number of {name} is {number}.")
-        return Task(
-            kind,
-            " ".join(part),
-            f"\n\nThe secret number of {names[0]} is",
-            f" {numbers[names[0]]}",
-        )
+    def _uncompressed(self, task: Task, *, reads: bool) -> int:
+        """Return how many questions are answered with the whole text, or with none of it."""
+        decoder, cache = self.reader(FORMS["f16"])
+        if reads:
+            self._append(decoder, cache, self.ids(task.text))
+        return sum(self._solves(decoder, cache, question) for question in task.questions)
 
-    def _score(self, tasks: Sequence[Task], method: str, keep: float, *, shown: bool) -> float:
-        return sum(self._solves(task, method, keep, shown) for task in tasks) / len(tasks)
+    def _compressed(self, task: Task, method: str) -> Counter[tuple[float, str]]:
+        """Return how many questions are answered, by the share kept and hidden or shown.
 
-    def _solves(self, task: Task, method: str, keep: float, shown: bool) -> bool:
-        """Compress the text (with the question, if shown), then continue greedily."""
+        The text is read once for all shares and questions, but by StreamingLLM, which drops while
+        it reads.
+        """
+        from models.compression.evict import Observed, read_and_compress
+
+        text = self.ids(task.text)
+        right = Counter[tuple[float, str]]()
+        keeps = self.arguments.keeps
+        if method == "streaming":
+            for keep in keeps:
+                decoder, cache = self.reader(FORMS["f16"])
+                read_and_compress(decoder, cache, text, method, keep)
+                for question in task.questions:
+                    right[keep, "hidden"] += self._solves(decoder, cache, question)
+                    self._shown(right, decoder, cache, Observed(method), text, question, [keep])
+            return right
+        decoder, cache = self.reader(FORMS["f16"])
+        observed = Observed(method)
+        self._append(decoder, cache, text, observed)
+        for keep, small in self._shrunk(decoder, cache, observed, text, keeps):
+            for question in task.questions:
+                right[keep, "hidden"] += self._solves(decoder, small, question)
+        for question in task.questions:
+            self._shown(right, decoder, cache, observed, text, question, keeps)
+        return right
+
+    def _shown(
+        self,
+        right: Counter[tuple[float, str]],
+        decoder: Any,
+        cache: Any,
+        observed: Any,
+        text: list[int],
+        question: Question,
+        keeps: Sequence[float],
+    ) -> None:
+        """Count a question that is compressed together with the text that the cache holds."""
+        words = self.ids(question.words)[:-1]
+        both = cache.fork(cache.n_tokens)
+        looked = replace(observed, layers=dict(observed.layers))
+        self._append(decoder, both, words, looked)
+        for keep, small in self._shrunk(decoder, both, looked, text + words, keeps):
+            right[keep, "shown"] += self._solves(decoder, small, question, is_read=True)
+        both.clear()
+
+    def _shrunk(
+        self, decoder: Any, cache: Any, observed: Any, ids: list[int], keeps: Sequence[float]
+    ) -> Iterator[tuple[float, Any]]:
+        """Yield a cache of each share, compressed; each is gone when the next is asked for."""
+        from models.compression.evict import choose, compress, drop, importance
+
+        method = observed.method
+        found = None
+        if method != "streaming":
+            found = importance(decoder, cache, ids, observed, self.ids(REPEAT))
+        for keep in keeps:
+            small = cache.fork(cache.n_tokens)
+            if found is None:
+                compress(decoder, small, ids, observed, keep)
+            else:
+                drop(decoder, small, choose(method, found, keep))
+            yield keep, small
+            small.clear()
+
+    def _append(self, decoder: Any, cache: Any, ids: list[int], observed: Any = None) -> None:
         import torch
 
-        decoder, cache = self.reader(FORMS["f16"])
-        text, question = self.ids(task.text), self.ids(task.question)
-        hidden = self._read(decoder, cache, text + question if shown else text, method, keep)
-        if not shown:
-            chunk = decoder.compute(torch.tensor(question), cache)
+        observe = observed if observed is not None and observed.is_needed else None
+        for at in range(0, len(ids), CHUNK):
+            chunk = decoder.compute(torch.tensor(ids[at : at + CHUNK]), cache, observe=observe)
             cache.append(chunk.k, chunk.v)
-            hidden = chunk.hidden[-1:]
-        found: list[int] = []
-        for _ in range(len(self.ids(task.answer)) + 2):
-            found.append(int(decoder.logits(hidden)[0].argmax()))
+
+    def _solves(
+        self, decoder: Any, cache: Any, question: Question, *, is_read: bool = False
+    ) -> bool:
+        """Return whether a question is answered behind what a cache holds; that stays as it is.
+
+        `is_read`: all of the question but its last token is in there. The last is read behind the
+        compression, shown or hidden: what chooses the answer must not have seen the whole text.
+        """
+        words = self.ids(question.words)
+        own = cache.fork(cache.n_tokens)
+        if not is_read:
+            self._append(decoder, own, words[:-1])
+        if len(question.answers) == 1:
+            said = self._said(decoder, own, words[-1], len(self.ids(question.answers[0])) + 2)
+            solved = said.strip().startswith(question.answers[0].strip())
+        else:
+            scores = [self._likelihood(decoder, own, words[-1], a) for a in question.answers]
+            solved = scores[0] > max(scores[1:])
+        own.clear()
+        return solved
+
+    def _said(self, decoder: Any, cache: Any, token: int, n: int) -> str:
+        """Return `n` tokens of greedy text behind a token."""
+        import torch
+
+        found = [token]
+        for _ in range(n):
             chunk = decoder.compute(torch.tensor(found[-1:]), cache)
             cache.append(chunk.k, chunk.v)
-            hidden = chunk.hidden
-        said = b"".join(self.vocabulary.piece(token) for token in found).decode("utf-8", "replace")
-        return said.strip().startswith(task.answer.strip())
+            found.append(int(decoder.logits(chunk.hidden)[0].argmax()))
+        said = b"".join(self.vocabulary.piece(token) for token in found[1:])
+        return said.decode("utf-8", "replace")
+
+    def _likelihood(self, decoder: Any, cache: Any, token: int, answer: str) -> float:
+        """Return the mean log-likelihood of an answer's tokens behind a token."""
+        import torch
+
+        ids = self.ids(answer)
+        chunk = decoder.compute(torch.tensor([token, *ids[:-1]]), cache)
+        scores = decoder.logits(chunk.hidden).log_softmax(-1)
+        targets = torch.tensor(ids, device=self.device)
+        return float(scores.gather(1, targets[:, None]).mean())
 
     def _read(self, decoder: Any, cache: Any, ids: list[int], method: str, keep: float) -> Any:
         from models.compression.evict import read_and_compress

@@ -140,14 +140,32 @@ def compress(
     """Compress a cache that holds `tokens`, which `observed` saw read; see `read_and_compress`."""
     if observed.method == "streaming":
         kept = _streaming(cache, max(PAGE, int(keep * len(tokens))))
-    elif observed.method == "kvzip":
-        kept = select.adaptive(repetition_scores(decoder, cache, tokens, repeat_prompt), keep)
     else:
-        layers = range(decoder.shape.n_layers)
-        found = [_of_pages(cache, observed.of_layer(i, cache)) for i in layers]
-        choose = select.adaptive if observed.method == "snapkv" else select.uniform
-        kept = choose(found, keep)
+        found = importance(decoder, cache, tokens, observed, repeat_prompt)
+        kept = choose(observed.method, found, keep)
     drop(decoder, cache, kept, turns_again=turns_again)
+
+
+def importance(
+    decoder: Decoder,
+    cache: KvCache,
+    tokens: Sequence[int],
+    observed: Observed,
+    repeat_prompt: Sequence[int] = (),
+) -> list[Tensor]:
+    """Return the scores (H_kv, paged tokens) of each layer by any method but StreamingLLM.
+
+    The cache is as it was, so that several shares may be chosen by the same scores.
+    """
+    if observed.method == "kvzip":
+        return repetition_scores(decoder, cache, tokens, repeat_prompt)
+    layers = range(decoder.shape.n_layers)
+    return [_of_pages(cache, observed.of_layer(i, cache)) for i in layers]
+
+
+def choose(method: str, found: list[Tensor], keep: float) -> list[list[Tensor]]:
+    """Return what `drop` keeps, by the scores of `importance`: H2O keeps as much of every head."""
+    return (select.uniform if method == "h2o" else select.adaptive)(found, keep)
 
 
 def repetition_scores(
