@@ -21,7 +21,6 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from kernels.ahead import fetch_ahead, programs_ahead
 from kernels.codes import (
     byte_of,
     columns_of_bytes,
@@ -33,7 +32,6 @@ from kernels.codes import (
 )
 from kernels.integers import Activations, is_native, store_integers
 from kernels.kv_pages import PAGE
-from kernels.packed import PackedMatrix
 from kernels.tuned import AttendBlocks, attend_blocks
 
 N_STATE = 3  # counts on the device: sinks, newest, first token that may be seen
@@ -234,20 +232,14 @@ def merge_kernel(
     codes_ptr,
     factor_ptr,
     sums_ptr,
-    ahead_ptr,
     n_parts,
     n_heads,
     dim: tl.constexpr,
     parts: tl.constexpr,
     has_integers: tl.constexpr,
-    n_ahead: tl.constexpr,  # programs before the others that ask for what is multiplied next
-    threads: tl.constexpr,
 ):
     """Join the parts of one head: weights exp(LSE - max), all in float32."""
-    if n_ahead > 0 and tl.program_id(0) < n_ahead:
-        fetch_ahead(ahead_ptr, tl.program_id(0), threads)
-        return
-    head = tl.program_id(0) - n_ahead
+    head = tl.program_id(0)
     part = tl.arange(0, parts)
     channel = tl.arange(0, dim)
     here = part < n_parts
@@ -302,7 +294,6 @@ def attend(
     *,
     has_window: bool = False,
     integers: Activations | None = None,
-    ahead: PackedMatrix | None = None,
     blocks: AttendBlocks | None = None,
 ) -> None:
     """Write the attention of `q` (H, D) float32 over the cache into `merged` (H, D) float32.
@@ -315,7 +306,6 @@ def attend(
         has_window: tokens before the state's first are hidden.
         integers: where the output also goes as integers, for the product that reads it; heads of a
             multiple of 32.
-        ahead: the matrix of that product, which is fetched meanwhile.
         blocks: how the cache is read; None: as measured (`kernels.tuned`).
     """
     blocks = blocks or attend_blocks(kv.k_bits)
@@ -355,8 +345,7 @@ def attend(
         num_stages=blocks.num_stages,
         **({"maxnreg": blocks.most_registers} if blocks.most_registers and is_ptx else {}),
     )
-    n_ahead = programs_ahead(ahead)
-    merge_kernel[(n_ahead + n_heads,)](
+    merge_kernel[(n_heads,)](
         partials.out,
         partials.lse,
         merged,
@@ -365,13 +354,9 @@ def attend(
             if integers is None
             else (integers.codes, integers.factor, integers.sums)
         ),
-        partials.out if ahead is None else ahead.low,
         n_parts,
         n_heads,
         dim=dim,
         has_integers=integers is not None,
-        n_ahead=n_ahead,
-        threads=128,
         parts=triton.next_power_of_2(n_parts),
-        num_warps=4,
     )

@@ -17,7 +17,6 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from kernels.ahead import fetch_ahead, programs_ahead
 from kernels.integers import RUN, Activations, is_native, places, store_integers
 from kernels.packed import PackedMatrix
 from kernels.tuned import matvec_blocks
@@ -30,22 +29,16 @@ def prepare_kernel(
     codes_ptr,
     factor_ptr,
     sums_ptr,
-    ahead_ptr,
     k,
     eps,
     has_norm: tl.constexpr,
     has_gate: tl.constexpr,
     block_k: tl.constexpr,  # at least K, where there is a norm
     block_r: tl.constexpr,
-    n_ahead: tl.constexpr,  # programs before the others that ask for what is multiplied next
-    threads: tl.constexpr,
 ):
     """Bring `block_r` runs of f(x) to integers; every program computes the norm anew."""
     n_runs = k // 32
-    if n_ahead > 0 and tl.program_id(0) < n_ahead:
-        fetch_ahead(ahead_ptr, tl.program_id(0), threads)
-        return
-    run = (tl.program_id(0) - n_ahead) * block_r + tl.arange(0, block_r)
+    run = tl.program_id(0) * block_r + tl.arange(0, block_r)
     at = places(run)
     here = (run < n_runs)[:, None, None]
     x = tl.load(x_ptr + at, mask=here, other=0.0)
@@ -265,31 +258,23 @@ def prepare(
     norm: Tensor | None = None,
     eps: float = 0.0,
     is_gated: bool = False,
-    ahead: PackedMatrix | None = None,
     block_r: int = 2,
     num_warps: int = 1,
 ) -> None:
-    """Write f(x) in integers; f is RMSNorm with `norm`, or silu(x[:K]) * x[K:], or nothing.
-
-    `ahead`: what it is multiplied with next, which is fetched meanwhile.
-    """
+    """Write f(x) in integers; f is RMSNorm with `norm`, or silu(x[:K]) * x[K:], or nothing."""
     n_runs = to.factor.shape[0]
-    n_ahead = programs_ahead(ahead)
-    prepare_kernel[(n_ahead + triton.cdiv(n_runs, block_r),)](
+    prepare_kernel[(triton.cdiv(n_runs, block_r),)](
         x,
         x if norm is None else norm,
         to.codes,
         to.factor,
         to.sums,
-        to.codes if ahead is None else ahead.low,
         RUN * n_runs,
         eps,
         has_norm=norm is not None,
         has_gate=is_gated,
         block_k=triton.next_power_of_2(RUN * n_runs) if norm is not None else RUN,
         block_r=block_r,
-        n_ahead=n_ahead,
-        threads=32 * num_warps,
         num_warps=num_warps,
     )
 

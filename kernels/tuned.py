@@ -16,9 +16,6 @@ MATVEC: dict[tuple[int, int, int], tuple[int, int, int, int]] = {
 MATVEC_BY_BITS = {4: (1, 32, 1, 2), 5: (1, 32, 1, 2), 6: (1, 32, 1, 4), 8: (1, 32, 1, 2)}
 
 
-AHEAD_BYTES = 8 << 20  # of the next matrix that are brought into the L2 cache (`kernels.ahead`)
-
-
 @dataclass(frozen=True, slots=True)
 class AttendBlocks:
     """How a cache is read, a page at a time, by `programs` for each multiprocessor.

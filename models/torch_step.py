@@ -231,7 +231,6 @@ class GraphStep:
             Partials(self._partials.out[:n_parts], self._partials.lse[:n_parts]),
             self.mixed,
             integers=integers,
-            ahead=layer.o.packed if integers else None,
         )
 
     def _merges_integers(self, layer: Layer) -> bool:
@@ -259,7 +258,7 @@ class GraphStep:
             if linear.packed is not None and integers is None:
                 integers = self._room(linear.packed.k)
                 if not is_ready:
-                    prepare(x, integers, norm=norm, eps=eps, is_gated=is_gated, ahead=linear.packed)
+                    prepare(x, integers, norm=norm, eps=eps, is_gated=is_gated)
         at = 0
         for linear in linears:
             n = n_rows(linear)

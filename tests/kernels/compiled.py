@@ -30,7 +30,6 @@ POINTERS = {
     "state_ptr": "*i32",
     "token_ptr": "*i32",
     "codes_ptr": "*i32",
-    "ahead_ptr": "*i32",
 }
 HALVES = ("k_scale", "k_zero", "v_scale", "v_zero", "sink_k", "sink_v", "newest_k", "newest_v")
 FLOATS = ("eps", "scale_log2", "rope_scale")
@@ -116,8 +115,6 @@ def variants():
             "has_gate": end == "gate",
             "block_k": 4096,
             "block_r": 8,
-            "n_ahead": 64,
-            "threads": 128,
         }
         yield f"prepare {end}", matvec.prepare_kernel, constants, 4
     for bits in (16, 8, 4):
@@ -145,7 +142,7 @@ def variants():
     yield (
         "merge",
         decode_attention.merge_kernel,
-        {"dim": 128, "parts": 128, "has_integers": True, "n_ahead": 64, "threads": 128},
+        {"dim": 128, "parts": 128, "has_integers": True},
         4,
     )
     constants = {
