@@ -319,5 +319,16 @@ def test_memory_that_comes_and_goes_is_locked_as_long_as_it_lives(
     assert cuda.locked == {}
 
 
+@pytest.mark.skipif(not hasattr(mmap, "MADV_HUGEPAGE"), reason="of Linux")
+def test_memory_that_was_filled_is_locked_once_and_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    cuda = FakeCuda()
+    monkeypatch.setattr(buffers, "cuda_runtime", lambda: cuda)
+    memory = buffers.byte_buffer(buffers.HUGE_BYTES)
+    for part in (memory[5:9], memory, np.zeros(8, np.uint8)):
+        buffers.lock(part)
+    assert cuda.locked == {memory.ctypes.data: buffers.HUGE_BYTES}
+    assert cuda.n_errors == 0
+
+
 def test_no_cuda_no_lock() -> None:
     assert buffers.cuda_runtime() is None or build_has_gpu()
