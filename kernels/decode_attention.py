@@ -168,15 +168,17 @@ def attend_kernel(
                 z_high = tl.load(v_zero_ptr + s_at + 1).to(tl.float32) + v_middle * s_high
                 zeros_low = zeros_low * alpha + tl.sum(p * z_low[:, None], axis=0)
                 zeros_high = zeros_high * alpha + tl.sum(p * z_high[:, None], axis=0)
-                # p is one at most: its scales alone say how large the weights can be.
-                most_low = tl.maximum(tl.max(s_low, axis=0), 1e-30)
-                most_high = tl.maximum(tl.max(s_high, axis=0), 1e-30)
-                by_low = columns_of_bytes(p * (s_low * (most / most_low))[:, None])
-                by_high = columns_of_bytes(p * (s_high * (most / most_high))[:, None])
+                # Integers of a page's own largest weight: many small ones beside a large one of
+                # another page would all round to nothing.
+                by_low, by_high = p * s_low[:, None], p * s_high[:, None]
+                most_low = tl.maximum(tl.max(by_low, axis=0), 1e-30)
+                most_high = tl.maximum(tl.max(by_high, axis=0), 1e-30)
+                by_low = columns_of_bytes(by_low * (most / most_low)[None, :])
+                by_high = columns_of_bytes(by_high * (most / most_high)[None, :])
                 sums = of_both_bytes(dot_v(v_low, by_low, v_bits, is_native))
-                low += sums * (most_low * (256.0 / most))
+                low += sums * (most_low * (256.0 / most))[None, :]
                 sums = of_both_bytes(dot_v(v_high, by_high, v_bits, is_native))
-                high += sums * (most_high * (256.0 / most))
+                high += sums * (most_high * (256.0 / most))[None, :]
     else:
         dense_at = (head * group + row)[None, :] * dim + channel[:, None]
         dense_low = tl.load(q_ptr + dense_at, mask=real[None, :], other=0.0).to(tl.float16)

@@ -71,6 +71,24 @@ def test_any_grouping_and_head_of_few_bits(bits, group, head_dim):
         assert (found - truth).norm() / truth.norm() < 2e-3
 
 
+@pytest.mark.parametrize("bits", [(8, 8), (4, 4)])
+def test_many_small_weights_beside_a_large_one_count(bits):
+    """Each of 2,560 tokens weighs less than half a step of 16 bits beside the one that leads."""
+    n, head_dim = 16 + 64 * 40 + 64, 64
+    shape = Shape("llama", 2, 64, 1, 1, head_dim, 64, 64, 1e-5, head_dim, True, False, True, 0)
+    cache = KvCache(PagePool(200, head_dim, KvFormat(*bits), DEVICE), shape)
+    k = torch.zeros(2, 1, n, head_dim)
+    v = (torch.arange(head_dim) % 32 / 31).repeat(2, 1, n, 1)
+    k[:, :, 100], v[:, :, 100] = 11.2 / 8, 0.0
+    k[:, :, :16], k[:, :, -64:] = -10, -10  # what is in float16 is not what this is about
+    cache.append(k.half().to(DEVICE), v.half().to(DEVICE))
+    q = torch.ones(1, head_dim).to(DEVICE)
+    truth = expected(cache, q)
+    assert 0.01 < float(truth.mean()) < 0.05
+    found = run(cache, q, n_splits=2)
+    assert (found - truth).norm() / truth.norm() < 5e-3
+
+
 @pytest.mark.parametrize("first", [5, 16, 100, 330, 399])
 def test_a_sliding_window_hides_what_is_before(first):
     cache, q = cache_of(400, (8, 8))
