@@ -301,8 +301,8 @@ def test_decoding_on_a_gpu_is_foreseen(default_model: ModelFile) -> None:
         assert 1 / decode_s(default_model, timed, n_bytes) == pytest.approx(speed, rel=0.2)
 
 
-# The same model, the engine's own path there (`make gpu-bench`): prefill by tokens (0.130, 0.135 and
-# 0.146 s), and what nvidia-smi showed with a context of 8,192 loaded; llama-bench for 2,048.
+# The same model, the engine's own path there (`make gpu-bench`): prefill by tokens (0.130, 0.135,
+# 0.146 s), what nvidia-smi showed with a context of 8,192 loaded; llama-bench for 2,048.
 @pytest.mark.parametrize(("n_tokens", "seconds"), [(2048, 2048 / 51_600), (8160, 0.137)])
 def test_a_small_prefill_on_a_gpu_is_foreseen(
     default_model: ModelFile, n_tokens: int, seconds: float
