@@ -2,11 +2,12 @@
 
     python -m docqa.bench.torch_quality TEXT [--model GGUF] [--length 4096] [--n 20] [--out F.jsonl]
 
-Two tables. Perplexity by position for each KV type beside f16, the text read 64 tokens at a time so
-that nearly everything is read from pages. Then each eviction at 2, 4 and 8 times, the question
-hidden from it (it comes after the compression) and shown (it is compressed with the text), on tasks
-that the model solves with f16 (at least 0.8): two needles, two questions about the book's own
-sentences with four answers each (`docqa.bench.eviction_tasks`), and the perplexity of what follows.
+Three tables. Perplexity by position for each KV type beside f16, the text read 64 tokens at a time
+so that nearly everything is read from pages. The tasks below with each KV type. Each eviction at
+2, 4 and 8 times, the question hidden from it (it comes after the compression) and shown (it is
+compressed with the text), on tasks that the model solves with f16 (at least 0.8): two needles, two
+questions about the book's own sentences with four answers each (`docqa.bench.eviction_tasks`), and
+the perplexity of what follows.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ def main() -> None:
     parser.add_argument("--model", default="smollm2-135m-instruct")
     parser.add_argument("--length", type=int, default=4_096, help="tokens")
     parser.add_argument("--n", type=int, default=20, help="texts of each task")
-    parser.add_argument("--only", choices=("perplexity", "eviction"))
+    parser.add_argument("--only", choices=("perplexity", "tasks", "eviction"))
     parser.add_argument("--tasks", nargs="*", choices=EVERY_TASK, default=list(EVERY_TASK))
     parser.add_argument("--keeps", nargs="*", type=float, default=[0.5, 0.25, 0.125])
     parser.add_argument("--methods", nargs="*", help="of eviction; none named: all")
@@ -54,14 +55,14 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
     quality = Quality(arguments)
-    if arguments.only != "eviction":
-        quality.perplexity()
-    if arguments.only != "perplexity":
-        quality.eviction()
+    parts = quality.perplexity, quality.by_form, quality.eviction
+    for name, part in zip(("perplexity", "tasks", "eviction"), parts, strict=True):
+        if arguments.only in (None, name):
+            part()
 
 
 class Quality:
-    """A loaded model and the two tables."""
+    """A loaded model and the three tables."""
 
     def __init__(self, arguments: argparse.Namespace) -> None:
         import torch
@@ -146,6 +147,33 @@ class Quality:
             found += (-scores.gather(1, targets[:, None])[:, 0]).tolist()
         return found
 
+    # -- tasks ------------------------------------------------------------------------------------
+
+    def by_form(self) -> None:
+        """Print, for each task, the part of its questions that is answered with each KV type."""
+        for kind in self.arguments.tasks:
+            tasks = [] if kind == WHAT_FOLLOWS else self._tasks(kind)
+            n = sum(len(task.questions) for task in tasks)
+            for name in self.arguments.forms if tasks else ():
+                right = sum(self._uncompressed(task, form=FORMS[name]) for task in tasks)
+                self.note(what=kind, kv=name, questions=n, score=right / n)
+
+    def _tasks(self, kind: str) -> list[Task]:
+        book, length = sentences(self.text), self.arguments.length
+        return [
+            make_task(kind, book, length, seed, lambda text: len(self.ids(text)))
+            for seed in range(self.arguments.n)
+        ]
+
+    def _uncompressed(
+        self, task: Task, *, reads: bool = True, form: tuple[int, int, bool] = FORMS["f16"]
+    ) -> int:
+        """Return how many questions are answered with the whole text, or with none of it."""
+        decoder, cache = self.reader(form)
+        if reads:
+            self._append(decoder, cache, self.ids(task.text))
+        return sum(self._solves(decoder, cache, question) for question in task.questions)
+
     # -- eviction ---------------------------------------------------------------------------------
 
     def eviction(self) -> None:
@@ -154,14 +182,10 @@ class Quality:
 
         methods = self.arguments.methods or METHODS
         keeps = self.arguments.keeps
-        book = sentences(self.text)
         for kind in self.arguments.tasks:
             if kind == WHAT_FOLLOWS:
                 continue
-            tasks = [
-                make_task(kind, book, self.arguments.length, seed, lambda text: len(self.ids(text)))
-                for seed in range(self.arguments.n)
-            ]
+            tasks = self._tasks(kind)
             n = sum(len(task.questions) for task in tasks)
             without, whole = (
                 sum(self._uncompressed(task, reads=reads) for task in tasks) / n
@@ -184,13 +208,6 @@ class Quality:
             for keep, loss in zip(keeps, losses[1:], strict=True):
                 more = 100 * (math.exp(loss - losses[0]) - 1)
                 self.note(what=WHAT_FOLLOWS, method=method, times=1 / keep, more_percent=more)
-
-    def _uncompressed(self, task: Task, *, reads: bool) -> int:
-        """Return how many questions are answered with the whole text, or with none of it."""
-        decoder, cache = self.reader(FORMS["f16"])
-        if reads:
-            self._append(decoder, cache, self.ids(task.text))
-        return sum(self._solves(decoder, cache, question) for question in task.questions)
 
     def _compressed(self, task: Task, method: str) -> Counter[tuple[float, str]]:
         """Return how many questions are answered, by the share kept and hidden or shown.

@@ -99,3 +99,30 @@ def test_what_f16_does_not_solve_is_left_out(
         "f16, all",
         "not solved with f16: left out",
     ]
+
+
+def test_each_kv_type_is_asked_and_few_bits_are_not_many(
+    tiny_models: dict[str, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    asks_two: None,
+) -> None:
+    quality = quality_of(tiny_models["qwen3"], tmp_path, forms=["f16", "int8", "int4"])
+    found: list[float] = []
+    likelihood = quality._likelihood
+
+    def noted(*given: Any) -> float:
+        found.append(likelihood(*given))
+        return found[-1]
+
+    monkeypatch.setattr(quality, "_likelihood", noted)
+    quality.by_form()
+    rows = [json.loads(line) for line in (tmp_path / "rows.jsonl").read_text().splitlines()]
+    assert [(row["what"], row["kv"], row["questions"]) for row in rows] == [
+        (kind, form, n)
+        for kind, n in zip(KINDS, (2, 1), strict=True)
+        for form in ("f16", "int8", "int4")
+    ]
+    f16, int8, int4 = (found[i * 2 * N_ANSWERS :][: 2 * N_ANSWERS] for i in range(3))
+    far = [max(abs(a - b) for a, b in zip(f16, few, strict=True)) for few in (int8, int4)]
+    assert 0 < far[0] < far[1]
