@@ -51,7 +51,8 @@ def _weights(scores, m, total, low, high):
     safe = tl.where(new_m == float("-inf"), 0.0, new_m)
     p = tl.exp2(scores - safe[None, :])
     alpha = tl.exp2(m - safe)
-    return p, alpha, new_m, total * alpha, low * alpha[None, :], high * alpha[None, :]
+    total = total * alpha + tl.sum(p, axis=0)
+    return p, alpha, new_m, total, low * alpha[None, :], high * alpha[None, :]
 
 
 @triton.jit
@@ -155,7 +156,6 @@ def attend_kernel(
                 at = n_sinks + index * page + token
                 scores = tl.where((at >= first)[:, None], scores, float("-inf"))
             p, alpha, m, total, low, high = _weights(scores, m, total, low, high)
-            total += tl.sum(p, axis=0)
             if v_bits == 16:
                 weights = (p * 256.0).to(tl.float16)
                 low = tl.dot(v_low, weights, low)
@@ -208,7 +208,6 @@ def attend_kernel(
                 seen = seen & (index >= first)
             scores = tl.where(seen[:, None], scores, float("-inf"))
             p, alpha, m, total, low, high = _weights(scores, m, total, low, high)
-            total += tl.sum(p, axis=0)
             v_low = tl.load(sink_v_ptr + sink_at, mask=in_sink, other=0.0)
             v_low += tl.load(newest_v_ptr + new_at, mask=in_new, other=0.0)
             v_high = tl.load(sink_v_ptr + sink_at + half, mask=in_sink, other=0.0)

@@ -102,10 +102,9 @@ class Run:
     def _next_logits(self) -> Floats:
         """Return what was begun, once it is computed."""
         began = time.perf_counter()
-        self._context.logits()
+        logits = self._context.logits()
         self._meter.note(self._begun_s + time.perf_counter() - began, 1, guessed=False)
-        self._settle_close_call()
-        return self._context.logits()
+        return self._settled(logits)
 
     def _may_go_on(self, token: int) -> bool:
         return not self._context.is_end(token) and self.n_generated + 1 < self._max_tokens
@@ -164,14 +163,16 @@ class Run:
             self._lookup.add(token)
         return guess[:accepted]
 
-    def _settle_close_call(self) -> None:
-        """Where the logits leave a doubt, see that nothing they come from was computed together."""
+    def _settled(self, logits: Floats) -> Floats:
+        """Where logits leave a doubt, see that nothing they come from was computed together."""
         if self._together_from is None or not self._context.goes_back_exactly:
-            return
-        if _clear_best(self._context.logits()) is None:
+            return logits
+        if _clear_best(logits) is None:
             began = time.perf_counter()
             self._compute_alone(self._together_from)
             self._owed_s += time.perf_counter() - began
+            logits = self._context.logits()
+        return logits
 
     def _compute_alone(self, start: int) -> None:
         """Compute the tokens from `start` on again, one by one. A cancel ends it before its end."""

@@ -40,12 +40,17 @@ REPEAT = "\nRepeat the text:\n"
 
 def main() -> None:
     """Run the measurement."""
+    parts = {
+        "perplexity": Quality.perplexity,
+        "tasks": Quality.by_form,
+        "eviction": Quality.eviction,
+    }
     parser = argparse.ArgumentParser(prog="docqa.bench.torch_quality", description=__doc__)
     parser.add_argument("text", type=Path)
     parser.add_argument("--model", default="smollm2-135m-instruct")
     parser.add_argument("--length", type=int, default=4_096, help="tokens")
     parser.add_argument("--n", type=int, default=20, help="texts of each task")
-    parser.add_argument("--only", choices=("perplexity", "tasks", "eviction"))
+    parser.add_argument("--only", choices=tuple(parts))
     parser.add_argument("--tasks", nargs="*", choices=EVERY_TASK, default=list(EVERY_TASK))
     parser.add_argument("--keeps", nargs="*", type=float, default=[0.5, 0.25, 0.125])
     parser.add_argument("--methods", nargs="*", help="of eviction; none named: all")
@@ -55,10 +60,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
     quality = Quality(arguments)
-    parts = quality.perplexity, quality.by_form, quality.eviction
-    for name, part in zip(("perplexity", "tasks", "eviction"), parts, strict=True):
+    for name, part in parts.items():
         if arguments.only in (None, name):
-            part()
+            part(quality)
 
 
 class Quality:
@@ -151,19 +155,21 @@ class Quality:
 
     def by_form(self) -> None:
         """Print, for each task, the part of its questions that is answered with each KV type."""
-        for kind in self.arguments.tasks:
-            tasks = [] if kind == WHAT_FOLLOWS else self._tasks(kind)
-            n = sum(len(task.questions) for task in tasks)
-            for name in self.arguments.forms if tasks else ():
+        for kind, tasks, n in self._asked():
+            for name in self.arguments.forms:
                 right = sum(self._uncompressed(task, form=FORMS[name]) for task in tasks)
                 self.note(what=kind, kv=name, questions=n, score=right / n)
 
-    def _tasks(self, kind: str) -> list[Task]:
+    def _asked(self) -> Iterator[tuple[str, list[Task], int]]:
+        """Yield each kind of task with questions, its tasks, and how many questions they have."""
         book, length = sentences(self.text), self.arguments.length
-        return [
-            make_task(kind, book, length, seed, lambda text: len(self.ids(text)))
-            for seed in range(self.arguments.n)
-        ]
+        for kind in self.arguments.tasks:
+            if kind != WHAT_FOLLOWS:
+                tasks = [
+                    make_task(kind, book, length, seed, lambda text: len(self.ids(text)))
+                    for seed in range(self.arguments.n)
+                ]
+                yield kind, tasks, sum(len(task.questions) for task in tasks)
 
     def _uncompressed(
         self, task: Task, *, reads: bool = True, form: tuple[int, int, bool] = FORMS["f16"]
@@ -182,11 +188,7 @@ class Quality:
 
         methods = self.arguments.methods or METHODS
         keeps = self.arguments.keeps
-        for kind in self.arguments.tasks:
-            if kind == WHAT_FOLLOWS:
-                continue
-            tasks = self._tasks(kind)
-            n = sum(len(task.questions) for task in tasks)
+        for kind, tasks, n in self._asked():
             without, whole = (
                 sum(self._uncompressed(task, reads=reads) for task in tasks) / n
                 for reads in (False, True)

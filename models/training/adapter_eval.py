@@ -103,13 +103,8 @@ def outcomes(data: Dataset, reader: Reader, sets: list[str], limit: int) -> Iter
         if len(prompt) + N_NEW > N_CONTEXT:
             continue
         said, scores = reader.answer(prompt, end, refusal)
-        chance = float(softmax(scores)[refusal])
-        numbers, sources, refuses = (
-            data.numbers(p),
-            data.sources(p),
-            int(scores.argmax()) == refusal,
-        )
-        yield outcome(p, numbers, sources, data.text(said), chance, refuses)
+        chance, refuses = float(softmax(scores)[refusal]), int(scores.argmax()) == refusal
+        yield outcome(p, data.numbers(p), data.sources(p), data.text(said), chance, refuses)
 
 
 def main() -> None:

@@ -34,6 +34,19 @@ def quality_of(model: Path, folder: Path, **more: object) -> torch_quality.Quali
     return torch_quality.Quality(Namespace(**options | more))
 
 
+def noted(quality: torch_quality.Quality, monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Return the likelihoods that are computed from now on, as they come."""
+    found: list[float] = []
+    likelihood = quality._likelihood
+
+    def note(*given: Any) -> float:
+        found.append(likelihood(*given))
+        return found[-1]
+
+    monkeypatch.setattr(quality, "_likelihood", note)
+    return found
+
+
 @pytest.fixture
 def asks_two(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have a text asked of twice only: it is short, because the tiny model's tokens are letters."""
@@ -67,14 +80,7 @@ def test_answers_are_as_likely_as_by_the_whole_text_only_where_all_of_it_is_kept
 ) -> None:
     """Scores of random weights are mostly wrong answers; likelihoods show what was computed."""
     quality = quality_of(tiny_models["qwen3"], tmp_path)
-    found: list[float] = []
-    likelihood = quality._likelihood
-
-    def noted(*given: Any) -> float:
-        found.append(likelihood(*given))
-        return found[-1]
-
-    monkeypatch.setattr(quality, "_likelihood", noted)
+    found = noted(quality, monkeypatch)
     task = make_task(KINDS[0], sentences(quality.text), 700, 0, lambda t: len(quality.ids(t)))
     quality._uncompressed(task, reads=True)
     whole = list(found)
@@ -108,14 +114,7 @@ def test_each_kv_type_is_asked_and_few_bits_are_not_many(
     asks_two: None,
 ) -> None:
     quality = quality_of(tiny_models["qwen3"], tmp_path, forms=["f16", "int8", "int4"])
-    found: list[float] = []
-    likelihood = quality._likelihood
-
-    def noted(*given: Any) -> float:
-        found.append(likelihood(*given))
-        return found[-1]
-
-    monkeypatch.setattr(quality, "_likelihood", noted)
+    found = noted(quality, monkeypatch)
     quality.by_form()
     rows = [json.loads(line) for line in (tmp_path / "rows.jsonl").read_text().splitlines()]
     assert [(row["what"], row["kv"], row["questions"]) for row in rows] == [
