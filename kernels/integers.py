@@ -20,8 +20,8 @@ class Activations:
     # (high or low bytes, even or odd nibbles, K / 32, 4) int32: byte b of word i is of the value
     # 4 (2 b + odd) + i of the run, as `kernels.packed` lays out the codes.
     codes: Tensor
-    factor: Tensor  # (K / 32,) float32
-    sums: Tensor  # (2, K / 32) float32: of the first and the last 16 values
+    # (K / 32, 4) float32, of each run: the factor, the sum of all, of the first and the last 16.
+    factors: Tensor
 
     @staticmethod
     def room(k: int, device: torch.device | str) -> Activations:
@@ -29,8 +29,7 @@ class Activations:
         n_runs = k // RUN
         return Activations(
             torch.zeros((2, 2, n_runs, 4), dtype=torch.int32, device=device),
-            torch.zeros(n_runs, device=device),
-            torch.zeros((2, n_runs), device=device),
+            torch.zeros((n_runs, 4), device=device),
         )
 
 
@@ -49,7 +48,7 @@ def places(run):
 
 
 @triton.jit
-def store_integers(x, run, n_runs, codes_ptr, factor_ptr, sums_ptr):
+def store_integers(x, run, n_runs, codes_ptr, factors_ptr):
     """Store values (R, 8, 4), laid out by `places`, of runs (R,) as integers."""
     c = tl.arange(0, 8)
     byte = tl.arange(0, 4)
@@ -64,9 +63,10 @@ def store_integers(x, run, n_runs, codes_ptr, factor_ptr, sums_ptr):
     real = (run < n_runs)[:, None]
     tl.store(codes_ptr + to, high, mask=real)
     tl.store(codes_ptr + n_runs * 8 + to, low, mask=real)
-    tl.store(factor_ptr + run, factor, mask=run < n_runs)
     is_first = (byte < 2)[None, None, :]
-    first = tl.sum(tl.sum(tl.where(is_first, q, 0), axis=2), axis=1)
-    last = tl.sum(tl.sum(tl.where(is_first, 0, q), axis=2), axis=1)
-    tl.store(sums_ptr + run, first.to(tl.float32) * factor, mask=run < n_runs)
-    tl.store(sums_ptr + n_runs + run, last.to(tl.float32) * factor, mask=run < n_runs)
+    first = tl.sum(tl.sum(tl.where(is_first, q, 0), axis=2), axis=1).to(tl.float32) * factor
+    last = tl.sum(tl.sum(tl.where(is_first, 0, q), axis=2), axis=1).to(tl.float32) * factor
+    tl.store(factors_ptr + 4 * run, factor, mask=run < n_runs)
+    tl.store(factors_ptr + 4 * run + 1, first + last, mask=run < n_runs)
+    tl.store(factors_ptr + 4 * run + 2, first, mask=run < n_runs)
+    tl.store(factors_ptr + 4 * run + 3, last, mask=run < n_runs)

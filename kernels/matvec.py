@@ -6,8 +6,10 @@ high and low bytes are multiplied apart (`dp4a`), so that nothing is lost but th
     x = f (256 high + low),   sum w x = scale f (256 sum code high + sum code low)
                                         - (offset scale + min) sum x
 
-Three to four instructions a weight, all counted. The vector is stored in the order in which the
-kernel reads it (`kernels.integers`): neighbours in a warp read neighbours.
+Two instructions a weight, all counted, where three left the memory waiting: K is known when the
+kernel is compiled, what is read of a group stands side by side, and a run's products are one chain.
+The vector is stored in the order in which the kernel reads it (`kernels.integers`): neighbours in a
+warp read neighbours.
 """
 
 # ruff: noqa: ANN001, ANN201, ANN202 (what a kernel takes are pointers and tensors of Triton)
@@ -27,8 +29,7 @@ def prepare_kernel(
     x_ptr,
     norm_ptr,
     codes_ptr,
-    factor_ptr,
-    sums_ptr,
+    factors_ptr,
     k,
     eps,
     has_norm: tl.constexpr,
@@ -50,7 +51,7 @@ def prepare_kernel(
         every = tl.load(x_ptr + whole, mask=whole < k, other=0.0)
         x *= tl.load(norm_ptr + at, mask=here, other=0.0)
         x *= tl.rsqrt(tl.sum(every * every, axis=0) / k + eps)
-    store_integers(x, run, n_runs, codes_ptr, factor_ptr, sums_ptr)
+    store_integers(x, run, n_runs, codes_ptr, factors_ptr)
 
 
 @triton.jit
@@ -73,6 +74,32 @@ def _dot4(a, b, c, b_signed: tl.constexpr, is_native: tl.constexpr):
 
 
 @triton.jit
+def _four(words):
+    """Return the words (…, 4) of runs, each a tensor of its own."""
+    pairs = tl.reshape(words, (words.shape[0], words.shape[1], 2, 2))
+    even, odd = tl.split(pairs)
+    first, third = tl.split(even)
+    second, fourth = tl.split(odd)
+    return first, second, third, fourth
+
+
+@triton.jit
+def _product(codes, high, low, zero, is_native: tl.constexpr):
+    """Return the sum over a run of codes (N, G, 4) times x, 256 high + low, both (1, G, 4)."""
+    c0, c1, c2, c3 = _four(codes)
+    h0, h1, h2, h3 = _four(high)
+    total = _dot4(c0, h0, zero, True, is_native)
+    total = _dot4(c1, h1, total, True, is_native)
+    total = _dot4(c2, h2, total, True, is_native)
+    total = _dot4(c3, h3, total, True, is_native) * 256
+    l0, l1, l2, l3 = _four(low)
+    total = _dot4(c0, l0, total, False, is_native)
+    total = _dot4(c1, l1, total, False, is_native)
+    total = _dot4(c2, l2, total, False, is_native)
+    return _dot4(c3, l3, total, False, is_native)
+
+
+@triton.jit
 def _above(v, is_odd: tl.constexpr, bits: tl.constexpr):
     """Return what is above four bits of the even or odd values, in place, as bytes of words."""
     h: tl.constexpr = bits - 4
@@ -92,8 +119,18 @@ def _above(v, is_odd: tl.constexpr, bits: tl.constexpr):
 
 
 @triton.jit
+def _pair(at_ptr, mask, has_two: tl.constexpr):
+    """Load a value, or the two that stand side by side, of each group."""
+    if has_two:
+        at = at_ptr[:, :, None] + tl.arange(0, 2)[None, None, :]
+        return tl.split(tl.load(at, mask=mask[:, :, None], other=0))
+    one = tl.load(at_ptr, mask=mask, other=0)
+    return one, one
+
+
+@triton.jit
 def _weights(
-    low_ptr, high_ptr, d_ptr, sub_ptr, dmin_ptr, submin_ptr, start, rows, n, n_runs,
+    low_ptr, high_ptr, factors_ptr, subs_ptr, start, rows, n, n_runs: tl.constexpr,
     bits: tl.constexpr, halves: tl.constexpr, per_super: tl.constexpr, has_sub: tl.constexpr,
     has_min: tl.constexpr, is_even: tl.constexpr, block_n: tl.constexpr, block_g: tl.constexpr,
 ):  # fmt: skip
@@ -104,8 +141,7 @@ def _weights(
         mask = tl.full((block_n, block_g), True, tl.int1)
     i = tl.arange(0, 4)[None, None, :]
     row = rows.to(tl.int64)[:, None]
-    row_words = tl.multiple_of(n_runs * 4, 4)  # a run is four words: loads are of 16 bytes
-    at = row[:, :, None] * row_words + (run * 4)[None, :, None] + i
+    at = row[:, :, None] * (n_runs * 4) + (run * 4)[None, :, None] + i
     words = tl.load(low_ptr + at, mask=mask[:, :, None], other=0)
     above = words
     if bits > 4:
@@ -113,35 +149,26 @@ def _weights(
         at = row[:, :, None] * (n_runs * h) + (run * h)[None, :, None] + (i * h) // 4
         above = tl.load(high_ptr + at, mask=mask[:, :, None], other=0)
     group = (run * halves)[None, :]
-    d, sub = _factors(d_ptr, sub_ptr, row, n_runs * halves, group, per_super, mask, has_sub)
-    dmin, submin = d, sub
-    if has_min:
-        dmin, submin = _factors(
-            dmin_ptr, submin_ptr, row, n_runs * halves, group, per_super, mask, has_sub
-        )
+    of: tl.constexpr = 2 if has_min else 1
+    n_groups: tl.constexpr = n_runs * halves
+    at = row * (n_groups // per_super) + group // per_super
+    d, dmin = _pair(factors_ptr + at * of, mask, has_min)
+    sub, submin = d, d
+    if has_sub:
+        sub, submin = _pair(subs_ptr + (row * n_groups + group) * of, mask, has_min)
     d_next, sub_next = d, sub
     if halves == 2:
         tl.static_assert(not has_min, "a format with groups of 16 has no minimum")
-        d_next, sub_next = _factors(
-            d_ptr, sub_ptr, row, n_runs * halves, group + 1, per_super, mask, has_sub
-        )
+        at = row * (n_groups // per_super) + (group + 1) // per_super
+        d_next, _ = _pair(factors_ptr + at, mask, False)
+        if has_sub:
+            sub_next, _ = _pair(subs_ptr + row * n_groups + group + 1, mask, False)
     return words, above, d, sub, dmin, submin, d_next, sub_next
 
 
 @triton.jit
-def _factors(factor_ptr, sub_ptr, row, n_groups, group, per_super, mask, has_sub: tl.constexpr):
-    """Load d and sub of a group of each row; d twice where the format has no sub."""
-    at = row * (n_groups // per_super) + group // per_super
-    value = tl.load(factor_ptr + at, mask=mask, other=0.0)
-    sub = value
-    if has_sub:
-        sub = tl.load(sub_ptr + row * n_groups + group, mask=mask, other=0)
-    return value, sub
-
-
-@triton.jit
 def _scale(value, sub, has_sub: tl.constexpr):
-    """Return what `_factors` loaded as one number."""
+    """Return a factor and its part as one number."""
     wide = value.to(tl.float32)
     if has_sub:
         wide *= sub.to(tl.float32)
@@ -150,7 +177,7 @@ def _scale(value, sub, has_sub: tl.constexpr):
 
 @triton.jit
 def _products(
-    weights, codes_ptr, factor_ptr, sums_ptr, start, n_runs,
+    weights, codes_ptr, factors_ptr, start, n_runs: tl.constexpr,
     bits: tl.constexpr, offset: tl.constexpr, halves: tl.constexpr, has_sub: tl.constexpr,
     has_min: tl.constexpr, is_native: tl.constexpr, is_even: tl.constexpr,
     block_n: tl.constexpr, block_g: tl.constexpr,
@@ -163,40 +190,46 @@ def _products(
         here = tl.full((block_g,), True, tl.int1)
     i = tl.arange(0, 4)
     even = words & 0x0F0F0F0F
-    odd = (words >> 4) & 0x0F0F0F0F
-    if bits > 4:
+    if bits == 4:
+        odd = words & -252645136  # 16 times as much
+    else:
+        odd = ((words >> 4) & 0x0F0F0F0F) | _above(above, True, bits)
         even |= _above(above, False, bits)
-        odd |= _above(above, True, bits)
-    plane = n_runs * 4
-    x_at = (run * 4)[None, :, None] + i[None, None, :]
+    plane: tl.constexpr = n_runs * 4
+    x_at = codes_ptr + (run * 4)[None, :, None] + i[None, None, :]
     x_here = here[None, :, None]
-    high_even = tl.load(codes_ptr + x_at, mask=x_here, other=0)
-    high_odd = tl.load(codes_ptr + plane + x_at, mask=x_here, other=0)
-    low_even = tl.load(codes_ptr + 2 * plane + x_at, mask=x_here, other=0)
-    low_odd = tl.load(codes_ptr + 3 * plane + x_at, mask=x_here, other=0)
-    factor = tl.load(factor_ptr + run, mask=here, other=0.0)[None, :]
+    high_even = tl.load(x_at, mask=x_here, other=0)
+    high_odd = tl.load(x_at + plane, mask=x_here, other=0)
+    low_even = tl.load(x_at + 2 * plane, mask=x_here, other=0)
+    low_odd = tl.load(x_at + 3 * plane, mask=x_here, other=0)
     found = tl.zeros((block_n, block_g), tl.float32)
-    for half in tl.static_range(halves):
-        if halves == 2:
-            # The first 16 weights of a run are the low two bytes of its words.
-            of_even = even & (0xFFFF if half == 0 else -65536)
-            of_odd = odd & (0xFFFF if half == 0 else -65536)
-            x_sum = tl.load(sums_ptr + half * n_runs + run, mask=here, other=0.0)[None, :]
-        else:
-            of_even, of_odd = even, odd
-            x_sum = tl.load(sums_ptr + run, mask=here, other=0.0)
-            x_sum = (x_sum + tl.load(sums_ptr + n_runs + run, mask=here, other=0.0))[None, :]
-        zero = tl.zeros((block_n, block_g, 4), tl.int32)
-        total = _dot4(of_odd, high_odd, zero, True, is_native)
-        total = _dot4(of_even, high_even, total, True, is_native) * 256
-        total = _dot4(of_odd, low_odd, total, False, is_native)
-        total = _dot4(of_even, low_even, total, False, is_native)
-        summed = tl.sum(total, axis=2).to(tl.float32)
-        scale = _scale(d, sub, has_sub) if half == 0 else _scale(d_next, sub_next, has_sub)
-        below = offset * scale
+    zero = tl.zeros((block_n, block_g), tl.int32)
+    of_run = factors_ptr + (run * 4)[None, :]
+    if halves == 1:
+        factor, x_sum = _pair(of_run, here[None, :], True)
+        total = _product(odd, high_odd, low_odd, zero, is_native)
+        if bits == 4:
+            total = total >> 4
+        total += _product(even, high_even, low_even, zero, is_native)
+        scale = _scale(d, sub, has_sub)
+        found = scale * (total.to(tl.float32) * factor)
         if has_min:
-            below += _scale(dmin, submin, has_sub)
-        found += scale * (summed * factor) - below * x_sum
+            found -= _scale(dmin, submin, has_sub) * x_sum
+        if offset:
+            found -= offset * scale * x_sum
+    else:
+        factor, _ = _pair(of_run, here[None, :], True)
+        x_sums = _pair(of_run + 2, here[None, :], True)
+        for half in tl.static_range(2):
+            # The first 16 weights of a run are the low two bytes of its words.
+            of_odd = odd & (0xFFFF if half == 0 else -65536)
+            of_even = even & (0xFFFF if half == 0 else -65536)
+            total = _product(of_odd, high_odd, low_odd, zero, is_native)
+            total += _product(of_even, high_even, low_even, zero, is_native)
+            scale = _scale(d, sub, has_sub) if half == 0 else _scale(d_next, sub_next, has_sub)
+            found += scale * (total.to(tl.float32) * factor)
+            if offset:
+                found -= offset * scale * x_sums[half]
     return found
 
 
@@ -204,18 +237,15 @@ def _products(
 def matvec_kernel(
     low_ptr,
     high_ptr,
-    d_ptr,
-    sub_ptr,
-    dmin_ptr,
-    submin_ptr,
+    factors_ptr,
+    subs_ptr,
     codes_ptr,
-    factor_ptr,
-    sums_ptr,
+    x_factors_ptr,
     bias_ptr,
     residual_ptr,
     out_ptr,
     n,
-    k,
+    k: tl.constexpr,
     bits: tl.constexpr,
     offset: tl.constexpr,
     halves: tl.constexpr,  # groups of a run: 1, or 2 where a group has 16 weights
@@ -231,17 +261,17 @@ def matvec_kernel(
     unroll: tl.constexpr,  # steps whose loads are under way together
 ):
     """Compute out (N,) = matrix (N, K) @ x, `block_n` rows a program."""
-    n_runs = k // 32
+    n_runs: tl.constexpr = k // 32
     rows = tl.program_id(0) * block_n + tl.arange(0, block_n)
     acc = tl.zeros((block_n, block_g), tl.float32)
     for start in tl.range(0, n_runs, block_g, loop_unroll_factor=unroll):
         weights = _weights(
-            low_ptr, high_ptr, d_ptr, sub_ptr, dmin_ptr, submin_ptr, start, rows, n,
-            n_runs, bits, halves, per_super, has_sub, has_min, is_even, block_n, block_g,
+            low_ptr, high_ptr, factors_ptr, subs_ptr, start, rows, n, n_runs, bits, halves,
+            per_super, has_sub, has_min, is_even, block_n, block_g,
         )  # fmt: skip
         acc += _products(
-            weights, codes_ptr, factor_ptr, sums_ptr, start, n_runs, bits, offset,
-            halves, has_sub, has_min, is_native, is_even, block_n, block_g,
+            weights, codes_ptr, x_factors_ptr, start, n_runs, bits, offset, halves, has_sub,
+            has_min, is_native, is_even, block_n, block_g,
         )  # fmt: skip
     found = tl.sum(acc, axis=1)
     if has_bias:
@@ -262,13 +292,12 @@ def prepare(
     num_warps: int = 1,
 ) -> None:
     """Write f(x) in integers; f is RMSNorm with `norm`, or silu(x[:K]) * x[K:], or nothing."""
-    n_runs = to.factor.shape[0]
+    n_runs = to.factors.shape[0]
     prepare_kernel[(triton.cdiv(n_runs, block_r),)](
         x,
         x if norm is None else norm,
         to.codes,
-        to.factor,
-        to.sums,
+        to.factors,
         RUN * n_runs,
         eps,
         has_norm=norm is not None,
@@ -304,8 +333,7 @@ def matvec(
     matvec_kernel[(triton.cdiv(matrix.n, block_n),)](
         *matrix.pointers,
         x.codes,
-        x.factor,
-        x.sums,
+        x.factors,
         out if bias is None else bias,
         out if residual is None else residual,
         out,

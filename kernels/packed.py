@@ -8,7 +8,7 @@ The bytes of a GGUF block are not laid out for wide loads. `pack` rearranges any
   multiplies nibble j by four neighbours of x.
 - `high` (N, K h / 32) int32, h = bits - 4: what is above. Weight 4 j + i is in word i h // 4, its
   bits from (i % (4 / h)) (8 h) + j h. None for four-bit formats.
-- d, sub, dmin, submin as in `Parts`.
+- `factors` and `subs`: d and sub of `Parts`, and beside each the minimum's where there is one.
 
 The bytes are those of the file, but for six-bit sub-scales that take eight here (Q4_K: 4.63 bits a
 weight instead of 4.5).
@@ -34,10 +34,8 @@ class PackedMatrix:
     high: Tensor | None
     bits: int
     offset: int
-    d: Tensor
-    sub: Tensor | None
-    dmin: Tensor | None
-    submin: Tensor | None
+    factors: Tensor  # (N, K / super-group, 1 or 2) float16
+    subs: Tensor | None  # (N, K / group, 1 or 2) int8
 
     @property
     def n(self) -> int:
@@ -57,7 +55,7 @@ class PackedMatrix:
     @property
     def planes(self) -> tuple[Tensor | None, ...]:
         """The planes in the order in which the kernels take them; None: the format has none."""
-        return self.low, self.high, self.d, self.sub, self.dmin, self.submin
+        return self.low, self.high, self.factors, self.subs
 
     @property
     def pointers(self) -> tuple[Tensor, ...]:
@@ -67,14 +65,14 @@ class PackedMatrix:
     @property
     def format(self) -> dict[str, int | bool]:
         """What a kernel is compiled for."""
-        n_groups = int((self.d if self.sub is None else self.sub).shape[1])
+        n_groups = int((self.factors if self.subs is None else self.subs).shape[1])
         return {
             "bits": self.bits,
             "offset": self.offset,
             "halves": n_groups * RUN // self.k,
-            "per_super": n_groups // int(self.d.shape[1]),
-            "has_sub": self.sub is not None,
-            "has_min": self.dmin is not None,
+            "per_super": n_groups // int(self.factors.shape[1]),
+            "has_sub": self.subs is not None,
+            "has_min": self.factors.shape[2] == 2,
         }
 
     def to(self, device: torch.device | str) -> PackedMatrix:
@@ -89,25 +87,18 @@ class PackedMatrix:
         def one(t: Tensor | None) -> Tensor | None:
             return None if t is None else change(t)  # type: ignore[operator]
 
-        low = change(self.low)  # type: ignore[operator]
-        d = change(self.d)  # type: ignore[operator]
-        return PackedMatrix(
-            low,
-            one(self.high),
-            self.bits,
-            self.offset,
-            d,
-            one(self.sub),
-            one(self.dmin),
-            one(self.submin),
-        )
+        low, factors = change(self.low), change(self.factors)  # type: ignore[operator]
+        high, subs = one(self.high), one(self.subs)
+        return PackedMatrix(low, high, self.bits, self.offset, factors, subs)
 
     def parts(self) -> Parts:
         """Return the matrix with one code a byte again."""
         codes = _unpacked_low(self.low)
         if self.high is not None:
             codes |= _unpacked_high(self.high, self.bits - 4) << 4
-        return Parts(codes, self.bits, self.offset, self.d, self.sub, self.dmin, self.submin)
+        d, dmin = _apart(self.factors)
+        sub, submin = (None, None) if self.subs is None else _apart(self.subs)
+        return Parts(codes, self.bits, self.offset, d, sub, dmin, submin)
 
     def dense(self, dtype: torch.dtype = torch.float32) -> Tensor:
         """Return the weights (N, K); in float32 they equal `dequantise` of the file's bytes."""
@@ -133,9 +124,18 @@ def pack(raw: Tensor, kind: str) -> PackedMatrix:
     high = None
     if parts.bits > 4:
         high = _packed_high((runs >> 4).to(torch.int64), parts.bits - 4).view(n, -1)
-    return PackedMatrix(
-        low, high, parts.bits, parts.offset, parts.d, parts.sub, parts.dmin, parts.submin
-    )
+    factors = _beside(parts.d, parts.dmin)
+    subs = None if parts.sub is None else _beside(parts.sub, parts.submin)
+    return PackedMatrix(low, high, parts.bits, parts.offset, factors, subs)
+
+
+def _beside(one: Tensor, other: Tensor | None) -> Tensor:
+    """(N, G) and (N, G) → (N, G, 2), or (N, G, 1)."""
+    return one[..., None] if other is None else torch.stack((one, other), dim=2)
+
+
+def _apart(pairs: Tensor) -> tuple[Tensor, Tensor | None]:
+    return pairs[..., 0], pairs[..., 1] if pairs.shape[2] == 2 else None
 
 
 def _words(fields: Tensor, shifts: Tensor, dim: int) -> Tensor:

@@ -16,11 +16,12 @@ from kernels.packed import PackedMatrix
 
 
 @triton.jit
-def _factor(factor_ptr, sub_ptr, group, per_super, mask, has_sub: tl.constexpr):
-    """Return d * sub of groups."""
-    value = tl.load(factor_ptr + group // per_super, mask=mask, other=0.0).to(tl.float32)
+def _factor(factors_ptr, subs_ptr, group, which, per_super, mask, has_sub: tl.constexpr, of):
+    """Return d * sub of groups, or dmin * submin, which stand beside them."""
+    value = tl.load(factors_ptr + group // per_super * of + which, mask=mask, other=0.0)
+    value = value.to(tl.float32)
     if has_sub:
-        value *= tl.load(sub_ptr + group, mask=mask, other=0).to(tl.float32)
+        value *= tl.load(subs_ptr + group * of + which, mask=mask, other=0).to(tl.float32)
     return value
 
 
@@ -28,10 +29,8 @@ def _factor(factor_ptr, sub_ptr, group, per_super, mask, has_sub: tl.constexpr):
 def unpack_kernel(
     low_ptr,
     high_ptr,
-    d_ptr,
-    sub_ptr,
-    dmin_ptr,
-    submin_ptr,
+    factors_ptr,
+    subs_ptr,
     out_ptr,
     n_runs,
     bits: tl.constexpr,
@@ -54,10 +53,11 @@ def unpack_kernel(
         above = tl.load(high_ptr + run * h + i // share, mask=here, other=0)
         code |= ((above >> ((i % share) * (8 * h) + j * h)) & ((1 << h) - 1)) << 4
     group = run * halves + (j * halves) // 8
-    scale = _factor(d_ptr, sub_ptr, group, per_super, here, has_sub)
+    of: tl.constexpr = 2 if has_min else 1
+    scale = _factor(factors_ptr, subs_ptr, group, 0, per_super, here, has_sub, of)
     weight = (code - offset).to(tl.float32) * scale
     if has_min:
-        weight -= _factor(dmin_ptr, submin_ptr, group, per_super, here, has_sub)
+        weight -= _factor(factors_ptr, subs_ptr, group, 1, per_super, here, has_sub, of)
     tl.store(out_ptr + run * 32 + j * 4 + i, weight.to(out_ptr.dtype.element_ty), mask=here)
 
 

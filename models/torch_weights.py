@@ -245,11 +245,9 @@ def joined(matrices: list[PackedMatrix]) -> PackedMatrix:
         return None if planes[0] is None else torch.cat(planes)
 
     first = matrices[0]
-    low, d = cat("low"), cat("d")
-    assert low is not None and d is not None
-    return PackedMatrix(
-        low, cat("high"), first.bits, first.offset, d, cat("sub"), cat("dmin"), cat("submin")
-    )
+    low, factors = cat("low"), cat("factors")
+    assert low is not None and factors is not None
+    return PackedMatrix(low, cat("high"), first.bits, first.offset, factors, cat("subs"))
 
 
 # -- memory ---------------------------------------------------------------------------------------

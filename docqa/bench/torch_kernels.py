@@ -242,14 +242,15 @@ class Sweep:
 def warm_up(n_processes: int, kernels: list[str], bits: list[int]) -> int:
     """Compile every configuration in processes of their own, into Triton's cache; their number.
 
-    A small matrix or cache compiles the same kernel as a large one.
+    A matrix of few rows, or a small cache, compiles the same kernel as a large one.
     """
     tasks: list[tuple[str, Any, Any]] = []
     if "attention" in kernels:
         tasks += [("attention", b, way) for b in bits for way in attend_variants(b)]
     if "matvec" in kernels:
-        tasks += [("matvec", "Q4_K", b) for b in MATVEC]
-        tasks += [("matvec", kind, b) for kind in OTHER_KINDS for b in OTHER_MATVEC]
+        tasks += [("matvec", "Q4_K", (k, *b)) for b in MATVEC for k in {k for _, k in SHAPES}]
+        k = SHAPES[1][1]
+        tasks += [("matvec", kind, (k, *b)) for kind in OTHER_KINDS for b in OTHER_MATVEC]
     if "unpack" in kernels:
         tasks += [("unpack", "Q4_K", b) for b in UNPACK]
     with multiprocessing.get_context("spawn").Pool(n_processes) as pool:
@@ -284,12 +285,13 @@ def compile_one(task: tuple[str, Any, Any]) -> str:
             merged = torch.empty_like(q)
             attend(q, tables.layer(0), partials, merged, blocks=blocks)
             return ""
-        matrix = pack(random_rows(form, 48, 2048, 0).to(device), form)
+        k, *blocks = blocks if what == "matvec" else (2048, *blocks)
+        matrix = pack(random_rows(form, 48, k, 0).to(device), form)
         out = torch.empty(48, device=device)
         if what == "unpack":
             unpack(matrix, block=blocks[0], num_warps=blocks[1])
         else:
-            matvec(matrix, Activations.room(2048, device), out, blocks=blocks)
+            matvec(matrix, Activations.room(k, device), out, blocks=tuple(blocks))
     except Exception as error:  # a configuration that does not compile must not end the others
         return f"{task}: {type(error).__name__} {error}"
     return ""

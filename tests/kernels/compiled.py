@@ -21,10 +21,7 @@ from pathlib import Path
 POINTERS = {
     "low_ptr": "*i32",
     "high_ptr": "*i32",
-    "sub_ptr": "*i8",
-    "submin_ptr": "*i8",
-    "d_ptr": "*fp16",
-    "dmin_ptr": "*fp16",
+    "subs_ptr": "*i8",
     "table_ptr": "*i32",
     "counts_ptr": "*i32",
     "state_ptr": "*i32",
@@ -41,6 +38,8 @@ def kind_of(name, constants):
     if name in ("k_codes_ptr", "v_codes_ptr"):
         bits = constants["k_bits" if name[0] == "k" else "v_bits"]
         return {16: "*fp16", 8: "*i8", 4: "*u8"}[bits]
+    if name == "factors_ptr":  # of a matrix; a vector's are float32
+        return "*fp16" if "per_super" in constants else "*fp32"
     if name.endswith("_ptr"):
         return "*fp16" if name.removesuffix("_ptr") in HALVES else "*fp32"
     return "fp32" if name in FLOATS else "i32"
@@ -106,7 +105,7 @@ def variants():
         }
         yield f"unpack {name}", unpack.unpack_kernel, {**form, "block": 64}, 4
         ends = {"has_bias": False, "has_residual": True, "is_native": True, "is_even": True}
-        blocks = {"block_n": 1, "block_g": 32, "unroll": 2}
+        blocks = {"block_n": 1, "block_g": 32, "unroll": 2, "k": 4096}
         kernel = matvec.matvec_kernel
         yield f"matvec {name}", kernel, {**form, **ends, **blocks}, 1
     for end in ("norm", "gate"):
