@@ -10,11 +10,13 @@ of its source.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from docqa import prompts
 from docqa.asked import asked_for
+from docqa.choose import better_answer
 from docqa.config import AnswerConfig
 from docqa.events import AnswerText, PrefillProgress
 from docqa.protocols import Engine, Piece, Prefill, Sampling, Stop
@@ -67,6 +69,11 @@ class _Checked:
     n_refused: int = 0
     is_refusal: bool = False
 
+    @property
+    def is_untouched(self) -> bool:
+        """Whether nothing was judged yet."""
+        return not (self.texts or self.doubted or self.n_refused or self.is_refusal)
+
 
 def generate_answer(
     question: str,
@@ -109,9 +116,40 @@ def generate_answer(
         else:
             stop = event
     is_cut = stop is None or stop.reason != "end"
+    usage = _usage(stop)
+    if settings.choose and not is_cut and checked.is_untouched and _is_one_claim(buffer):
+        began = time.perf_counter()
+        chosen, shown = _chosen(buffer, question, prompt, engine)
+        usage = replace(usage, choose_s=time.perf_counter() - began)
+        if chosen is not None:
+            checked, buffer = chosen, ""
+            yield from shown
     if not (is_cut and checked.texts):  # a tail that was cut off is no claim
         yield from _release([buffer], question, prompt.evidence, checked)
-    yield from _conclude(question, prompt.evidence, checked, quote_score, _usage(stop))
+    yield from _conclude(question, prompt.evidence, checked, quote_score, usage)
+
+
+def _is_one_claim(text: str) -> bool:
+    """Return whether an answer says one thing of one source, and no refusal."""
+    claim = without_markers(text)
+    return bool(claim) and len(markers_in(text)) <= 1 and not _is_refusal(claim)
+
+
+def _chosen(
+    buffer: str, question: str, prompt: PackedPrompt, engine: Engine
+) -> tuple[_Checked | None, list[AnswerText]]:
+    """Return what is shown instead of what the model wrote; None: that stands.
+
+    Only docqa's own adapter is asked: what two models agree on was measured with it.
+    """
+    if engine.info.adapter is None:
+        return None, []
+    better = better_answer(buffer, question, prompt, engine)
+    if better is None:
+        return None, []
+    checked = _Checked()
+    shown = list(_release([better], question, prompt.evidence, checked))
+    return (checked, shown) if checked.texts else (None, [])
 
 
 def _complete_sentences(text: str) -> tuple[list[str], str]:

@@ -90,6 +90,7 @@ class AnswerConfig:
     k: int = 5  # at most so many sources in the prompt
     evidence_tokens: int = 1280
     max_tokens: int = 160
+    choose: bool = True  # whether the trained reader has a say in short answers (docqa.choose)
     temperature: float = 0.0
     top_p: float = 1.0
     seed: int = 0

@@ -116,9 +116,12 @@ def _is_inside(part: Chunk, whole: Chunk) -> bool:
 def _scored(source: Evidence, candidate: Candidate) -> Evidence:
     """Return a source of the frame with the score, and the marked answer, of a candidate in it."""
     shift = candidate.chunk.span.start - source.chunk.span.start
-    marks = tuple(mark.shifted(shift) for mark in candidate.marks)
     return replace(
-        source, score=_relevance(candidate), marks=marks, read_score=candidate.read_score
+        source,
+        score=_relevance(candidate),
+        marks=tuple(mark.shifted(shift) for mark in candidate.marks),
+        answers=tuple(mark.shifted(shift) for mark in candidate.answers),
+        read_score=candidate.read_score,
     )
 
 
@@ -218,6 +221,7 @@ def _evidence(candidate: Candidate, marker: int, n_tokens: int = 0) -> Evidence:
         score=_relevance(candidate),
         n_tokens=n_tokens,
         marks=candidate.marks,
+        answers=candidate.answers,
         read_score=candidate.read_score,
     )
 
@@ -252,12 +256,14 @@ def _rejoined(left: Evidence, right: Evidence) -> Evidence:
     shift = right.chunk.span.start - left.chunk.span.start
     reads = [e.read_score for e in (left, right) if e.read_score is not None]
     marks = (*left.marks, *(mark.shifted(shift) for mark in right.marks))
+    answers = (*left.answers, *(mark.shifted(shift) for mark in right.answers))
     return replace(
         left,
         chunk=rejoin(left.chunk, right.chunk),
         score=max(left.score, right.score),
         n_tokens=left.n_tokens + right.n_tokens,
         marks=tuple(sorted(marks, key=lambda mark: -mark.score)),
+        answers=tuple(sorted(answers, key=lambda mark: -mark.score)),
         read_score=max(reads, default=None),
     )
 

@@ -89,11 +89,14 @@ class Relevance:
 
     `score` is higher for better; a probability where `Reranker.is_calibrated`. `marks` are where
     it answers, best first, in characters of the passage's `text`; none where the model marks none.
+    `answers` are the likeliest answers in a few words, likewise, where a trained reader read the
+    passage; their score is log P(this span answers, of all spans of the passage).
     """
 
     score: float
     marks: tuple[Mark, ...] = ()
     read_score: float | None = None  # P(it answers) of a second, trained model, if one read it
+    answers: tuple[Mark, ...] = ()
 
 
 class Reranker(Protocol):
@@ -181,7 +184,18 @@ class Stop:
     kv_bytes: int = 0  # of this conversation
 
 
-class Engine(Protocol):
+class TellsLikelihood(Protocol):
+    """The part of an engine that says how likely texts are."""
+
+    def log_probs(self, tokens: Sequence[int], texts: Sequence[str]) -> list[float]:
+        """Return log P that the model goes on with each of `texts` after `tokens`.
+
+        Raises ValueError: a text without tokens; docqa.errors.ContextOverflow.
+        """
+        ...
+
+
+class Engine(TellsLikelihood, Protocol):
     """A language model: token ids in, pieces out.
 
     It keeps the KV of its last prompt and reuses the longest common prefix of the next one.
@@ -201,10 +215,6 @@ class Engine(Protocol):
 
     def chat(self, messages: Sequence[tuple[str, Sequence[Segment]]]) -> list[Segment]:
         """Return `messages` (role, segments) in the chat template, generation prompt last."""
-        ...
-
-    def next_token_probs(self, tokens: Sequence[int], words: Sequence[str]) -> list[float]:
-        """Return the probability that the first token of each word follows `tokens`."""
         ...
 
     def generate(

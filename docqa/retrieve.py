@@ -187,6 +187,7 @@ def _judged(
         candidate,
         rerank_score=score,
         marks=verdict.marks,
+        answers=verdict.answers,
         read_score=verdict.read_score,
         dropped=NO_EVIDENCE if score < threshold else None,
     )

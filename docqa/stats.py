@@ -30,6 +30,7 @@ class Stats:
     rerank_s: float = 0.0
     prefill_s: float = 0.0
     decode_s: float = 0.0
+    choose_s: float = 0.0
     kv_bytes: int = 0  # the most that one conversation took
     kv_disk_bytes: int = 0
     layer_tokens: dict[str, int] = field(default_factory=dict)
@@ -49,6 +50,7 @@ class Stats:
         self.rerank_s += usage.rerank_s
         self.prefill_s += usage.prefill_s
         self.decode_s += usage.decode_s
+        self.choose_s += usage.choose_s
         self.kv_bytes = max(self.kv_bytes, usage.kv_bytes)
         for layer, n in usage.layer_tokens.items():
             self.layer_tokens[layer] = self.layer_tokens.get(layer, 0) + n
@@ -87,6 +89,7 @@ def stats_json(stats: Stats) -> dict[str, Any]:
         "rerank_s": round(stats.rerank_s, 4),
         "prefill_s": round(stats.prefill_s, 4),
         "decode_s": round(stats.decode_s, 4),
+        "choose_s": round(stats.choose_s, 4),
         "prefill_tokens_s": rate(stats.prefilled_tokens, stats.prefill_s),
         "decode_tokens_s": rate(stats.generated_tokens, stats.decode_s),
         "kv_bytes": stats.kv_bytes,
@@ -120,7 +123,7 @@ def _block(stats: Stats) -> str:
         f"  reused     {stats.reused_tokens:,}{reused}, computed {stats.prefilled_tokens:,}, "
         f"written {stats.generated_tokens:,}",
         f"  seconds    retrieve {stats.retrieve_s:.2f}, rerank {stats.rerank_s:.2f}, prefill "
-        f"{stats.prefill_s:.2f}, decode {stats.decode_s:.2f}"
+        f"{stats.prefill_s:.2f}, decode {stats.decode_s:.2f}, choose {stats.choose_s:.2f}"
         + (f" ({', '.join(rates)})" if rates else ""),
         f"  KV         {stats.kv_bytes / 1e6:.1f} MB in the engine at most, "
         f"{stats.kv_disk_bytes / 1e6:.1f} MB on disk",

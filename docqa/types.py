@@ -275,6 +275,7 @@ class Candidate:
     rrf_score: float = 0.0
     rerank_score: float | None = None  # calibrated P(relevant) where the reranker has one
     marks: tuple[Mark, ...] = ()  # the reranker's, in `chunk.text`, best first
+    answers: tuple[Mark, ...] = ()  # the trained reader's, in a few words: `Relevance.answers`
     read_score: float | None = None  # P(it answers) of the trained reader, where it read it
     dropped: str | None = None  # why it is not evidence
 
@@ -290,6 +291,7 @@ class Evidence:
     score: float
     n_tokens: int  # in the prompt, counted by the reading model's tokenizer
     marks: tuple[Mark, ...] = ()  # where it answers, best first
+    answers: tuple[Mark, ...] = ()  # the trained reader's, in a few words: `Relevance.answers`
     read_score: float | None = None  # P(it answers) of the trained reader, where it read it
 
 
@@ -348,6 +350,7 @@ class Usage:
     kv_bytes: int = 0  # of the conversation, in the engine
     restored_tokens: int = 0  # of KV that was saved on disk, in the engine before this question
     shifted_tokens: int = 0  # of the reused: kept although older turns before them were dropped
+    choose_s: float = 0.0  # weighing the reader's answers against the model's
 
     @property
     def prefilled_tokens(self) -> int:

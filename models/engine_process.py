@@ -179,9 +179,9 @@ class _Model:
     def answer(self, connection: Connection, message: wire.Message) -> None:
         if isinstance(message, wire.Generate):
             self._generate(connection, message)
-        elif isinstance(message, wire.Probabilities):
+        elif isinstance(message, wire.Likelihoods):
             tokens = array("i", message.tokens)
-            values = self.engine.next_token_probs(tokens, message.candidates)
+            values = self.engine.log_probs(tokens, message.continuations)
             connection.reply(wire.Numbers(message.id, values))
         elif isinstance(message, wire.SaveKv):
             connection.reply(self._save_kv(connection, message))

@@ -118,16 +118,13 @@ class HostEngine:
             self._skeletons[roles] = self._render(roles)
         return segments(self._skeletons[roles], messages)
 
-    def next_token_probs(self, tokens: Sequence[int], words: Sequence[str]) -> list[float]:
-        """Return the probability that the first token of each word follows `tokens`."""
-        ids = self._word_ids(words)
+    def log_probs(self, tokens: Sequence[int], texts: Sequence[str]) -> list[float]:
+        """Return log P that the model goes on with each text; see the protocol."""
+        ids = self.tokenize([Segment("", True), *(Segment(text, False) for text in texts)])[1:]
         if not all(ids):
-            raise ValueError("a word without tokens has no probability")
+            raise ValueError("a text without tokens has no probability")
         payload = array("i", tokens).tobytes()
-        candidates = [tokens_of_word[0] for tokens_of_word in ids]
-        reply = self._ask(
-            lambda request: wire.Probabilities(request, payload, candidates), wire.Numbers
-        )
+        reply = self._ask(lambda request: wire.Likelihoods(request, payload, ids), wire.Numbers)
         return reply.values
 
     def generate(
@@ -347,10 +344,6 @@ class HostEngine:
         if not request.is_done and not request.is_cancelled:
             request.cancel()
         request.mail.close(request.number)
-
-    def _word_ids(self, words: Sequence[str]) -> list[list[int]]:
-        ids = self.tokenize([Segment("", True), *(Segment(word, False) for word in words)])
-        return ids[1:]
 
     def _choose_tokenizer(self, opened: wire.Opened) -> None:
         """Count here if our ids equal llama.cpp's on a probe, else ask the process."""

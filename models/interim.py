@@ -46,6 +46,18 @@ class _Sentence:
     n_words: int
 
 
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """What a close look at a passage found: its best sentences; the reader's score and answers."""
+
+    marks: tuple[Mark, ...] = ()
+    score: float | None = None
+    answers: tuple[Mark, ...] = ()
+
+
+_NOT_READ = _Read()
+
+
 class InterimReranker:
     """Scores without training: rare terms covered, nearest sentence, kind of answer.
 
@@ -117,7 +129,7 @@ class InterimReranker:
             self.BIAS + sum(w * f for w, f in zip(self.WEIGHTS, row, strict=True))
             for row in features
         ]
-        looked: dict[int, tuple[tuple[Mark, ...], float | None]] = {}
+        looked: dict[int, _Read] = {}
         if is_marked:
             best = sorted(range(len(passages)), key=logits.__getitem__, reverse=True)[:N_READ]
             read = self._read(question, [passages[i] for i in best], [logits[i] for i in best])
@@ -127,8 +139,9 @@ class InterimReranker:
             score = 1.0 / (1.0 + math.exp(-logit))
             merit = COVERAGE * row[0] + COSINE * row[2] + FIT * row[3] + PASSAGE * logit
             quick = (Mark(*span, merit + READER * UNREAD),) if span else ()
-            marks, read_score = looked.get(i, ((), None))
-            found.append(Relevance(score, marks or quick, read_score))
+            read_one = looked.get(i, _NOT_READ)
+            marks = read_one.marks or quick
+            found.append(Relevance(score, marks, read_one.score, read_one.answers))
         return found
 
     def features(
@@ -160,21 +173,23 @@ class InterimReranker:
 
     def _read(
         self, question: str, passages: Sequence[Passage], logits: Sequence[float]
-    ) -> list[tuple[tuple[Mark, ...], float | None]]:
-        """Return the best sentences of each passage, best first, and the reader's score of it."""
+    ) -> list[_Read]:
+        """Return what a close look at each passage found."""
         look = _Look(question, passages)
         looked = [_without_headings(look.sentences(p.text)[:MAX_SENTENCES]) for p in passages]
         cosines = self._cosines(question, passages, looked)
         spans = [[(s.start, s.end) for s in read] for read in looked]
         begins: list[list[float]] = [[0.0] * len(read) for read in looked]
         scores: list[float | None] = [None] * len(passages)
+        answers: list[tuple[Mark, ...]] = [()] * len(passages)
         if self._reader is not None:
             looks = self._reader.look(question, passages, spans)
             begins = [look.sentences for look in looks]
             scores = [look.score for look in looks]
+            answers = [tuple(look.answers) for look in looks]
         found = []
-        for read, near, begin, logit, score in zip(
-            looked, cosines, begins, logits, scores, strict=True
+        for read, near, begin, logit, score, spans_of_one in zip(
+            looked, cosines, begins, logits, scores, answers, strict=True
         ):
             marks = [
                 Mark(
@@ -189,7 +204,7 @@ class InterimReranker:
                 for s, cosine, log_p in zip(read, near, begin, strict=True)
             ]
             best = tuple(sorted(marks, key=lambda m: (-m.score, m.start))[:N_MARKS])
-            found.append((best, score))
+            found.append(_Read(best, score, spans_of_one))
         return found
 
     def _cosines(

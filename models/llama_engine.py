@@ -17,7 +17,7 @@ from docqa.errors import ContextOverflow
 from docqa.protocols import Piece, Prefill, Sampling, Stop
 from models.conversations import Cancelled, Claim, Conversation, Conversations
 from models.decoding import Run
-from models.llama_context import LlamaContext
+from models.llama_context import N_OUTPUTS, Floats, LlamaContext
 from models.lookup import GuessMeter
 from models.sampling import Sampler
 from models.threads import IdleCores
@@ -125,14 +125,36 @@ class LlamaEngine:
             kv_bytes=self.context.settings.kv_bytes_per_token * len(claim.conversation.tokens),
         )
 
-    def next_token_probs(self, tokens: Sequence[int], candidates: Sequence[int]) -> list[float]:
-        """Return the probability of each candidate token after `tokens`."""
-        self._check(tokens, 0)
-        for _ in self._prefill(self._conversations.claim(tokens), tokens, lambda: False):
+    def log_probs(
+        self, tokens: Sequence[int], continuations: Sequence[Sequence[int]]
+    ) -> list[float]:
+        """Return log P of each continuation, one token or more, after `tokens`.
+
+        Raises:
+            ContextOverflow: the prompt and the longest continuation do not fit.
+        """
+        self._check(tokens, max(map(len, continuations), default=0))
+        conversation, first = self._read(tokens)
+        found = []
+        for ids in continuations:
+            if self._conversations.cut(conversation, len(tokens)) < len(tokens):
+                conversation, first = self._read(tokens)  # a cache that cannot go back to there
+            total = _log_share(first, ids[0])
+            for at in range(0, len(ids) - 1, N_OUTPUTS):
+                part = ids[at : min(at + N_OUTPUTS, len(ids) - 1)]
+                self._conversations.append(conversation, part, all_logits=len(part) > 1)
+                for i in range(len(part)):
+                    logits = self.context.logits(i if len(part) > 1 else -1)
+                    total += _log_share(logits, ids[at + i + 1])
+            found.append(total)
+        return found
+
+    def _read(self, tokens: Sequence[int]) -> tuple[Conversation, Floats]:
+        """Read a prompt as far as it is not cached; return a copy of the logits after it, too."""
+        claim = self._conversations.claim(tokens)
+        for _ in self._prefill(claim, tokens, lambda: False):
             pass
-        logits = self.context.logits().astype(np.float64)
-        weights = np.exp(logits - logits.max())
-        return [float(p) for p in weights[list(candidates)] / weights.sum()]
+        return claim.conversation, self.context.logits().copy()
 
     def _check(self, tokens: Sequence[int], max_tokens: int) -> None:
         n_context = self.context.n_context
@@ -174,3 +196,9 @@ class LlamaEngine:
         if n != self._n_threads:
             self._n_threads = n
             self.context.set_threads(n)
+
+
+def _log_share(logits: Floats, token: int) -> float:
+    """Return log P of a token."""
+    shifted = logits.astype(np.float64) - float(logits.max())
+    return float(shifted[token] - np.log(np.exp(shifted).sum()))

@@ -52,6 +52,7 @@ Floats = npt.NDArray[np.float32]
 WEIGHTS = Path(__file__).parent / "weights" / "reader.safetensors"
 ABOUT = WEIGHTS.with_suffix(".json")
 MAX_SPAN_TOKENS = 40  # the longest answer that training marked
+N_ANSWERS = 8  # of a passage that are named
 N_BATCH_TOKENS = 1024  # as the embedder's: more does not fit the caches
 N_BATCH_ROWS = 32
 _RENAMED = {"head.out": "head.score", "head.out.bias": "head.score.bias"}
@@ -95,11 +96,13 @@ class Look:
     """What the reader says of a passage whose sentences are known.
 
     `score` is the calibrated P(it answers); `sentences` are log P(the answer begins and ends in
-    it) of each sentence, -inf where it has no token.
+    it) of each sentence, -inf where it has no token; `answers` are its likeliest spans, best first,
+    their score log P of the span.
     """
 
     score: float
     sentences: list[float]
+    answers: list[Mark]
 
 
 class ReaderNet:
@@ -167,19 +170,24 @@ def best_span(start: Floats, end: Floats) -> tuple[int, int, float]:
 
     Both are logits (N,) of the tokens of a window, N >= 1.
     """
-    first, last, _ = _best(start, end)
+    first, last, _ = best_spans(start, end, 1)[0]
     confidence = _softmax(start)[first] * _softmax(end)[last]
     return first, last, float(confidence)
 
 
-def _best(start: Floats, end: Floats) -> tuple[int, int, float]:
-    """Return (first, last, sum of the two logits) of the best span."""
+def best_spans(start: Floats, end: Floats, n: int) -> list[tuple[int, int, float]]:
+    """Return (first, last, sum of the two logits) of the `n` best spans, best first."""
     open_end = np.concatenate([end, np.full(MAX_SPAN_TOKENS - 1, -np.inf, np.float32)])
     ends = np.lib.stride_tricks.sliding_window_view(open_end, MAX_SPAN_TOKENS)
-    length = ends.argmax(1)
-    total = start + ends[np.arange(len(start)), length]
-    first = int(total.argmax())
-    return first, first + int(length[first]), float(total[first])
+    total = (start[:, None] + ends).ravel()
+    best = np.argpartition(-total, min(n, len(total)) - 1)[:n]
+    best = best[np.argsort(-total[best], kind="stable")]
+    found = []
+    for at in best.tolist():
+        first, more = divmod(at, MAX_SPAN_TOKENS)
+        if np.isfinite(total[at]):
+            found.append((first, first + more, float(total[at])))
+    return found
 
 
 def _log_sum(logits: Floats) -> float:
@@ -243,22 +251,31 @@ class PassageReader:
         texts = self._tokenizer.encode_batch([p.text for p in passages], add_special_tokens=False)
         found = [[-math.inf] * len(read) for read in spans]
         best_logit = [-math.inf] * len(passages)
+        answers: list[list[Mark]] = [[] for _ in passages]
         for row, logit, logits in self._run(self._rows(question, passages, texts)):
             best_logit[row.passage] = max(best_logit[row.passage], logit)
             if not len(logits):
                 continue
-            starts = np.array([a for a, _ in texts[row.passage].offsets[row.offset :]])
-            starts = starts[: len(logits)]
+            offsets = texts[row.passage].offsets[row.offset :][: len(logits)]
+            starts = np.array([a for a, _ in offsets])
             total = _log_sum(logits[:, 0]) + _log_sum(logits[:, 1])
+            answers[row.passage] += [
+                Mark(offsets[first][0], offsets[last][1], value - total)
+                for first, last, value in best_spans(logits[:, 0], logits[:, 1], N_ANSWERS)
+            ]
             for i, (begin, end) in enumerate(spans[row.passage]):
                 first, last = np.searchsorted(starts, (begin, end))
                 if first < last:
-                    *_, best = _best(logits[first:last, 0], logits[first:last, 1])
+                    *_, best = best_spans(logits[first:last, 0], logits[first:last, 1], 1)[0]
                     scores = found[row.passage]
                     scores[i] = max(scores[i], best - total)
         return [
-            Look(self._calibration.probability(logit), scores)
-            for logit, scores in zip(best_logit, found, strict=True)
+            Look(
+                self._calibration.probability(logit),
+                scores,
+                sorted(spans_of_one, key=lambda mark: -mark.score)[:N_ANSWERS],
+            )
+            for logit, scores, spans_of_one in zip(best_logit, found, answers, strict=True)
         ]
 
     def read(self, question: str, passages: Sequence[Passage]) -> list[Reading]:

@@ -16,7 +16,7 @@ from models.chat_template import Skeleton
 from models.kv_quality import KvComparison
 from models.settings import LoadSettings
 
-VERSION = 5
+VERSION = 6
 MAX_FRAME_BYTES = 1 << 28
 
 
@@ -46,12 +46,12 @@ class Render(Message, frozen=True):
     roles: list[str]
 
 
-class Probabilities(Message, frozen=True):
-    """Prompt and candidate tokens to the probability of each candidate."""
+class Likelihoods(Message, frozen=True):
+    """A prompt and the tokens of several continuations to log P of each."""
 
     id: int
     tokens: bytes  # int32, little-endian
-    candidates: list[int]
+    continuations: list[list[int]]
 
 
 class Generate(Message, frozen=True):
@@ -120,7 +120,7 @@ Request = (
     Open
     | Tokenize
     | Render
-    | Probabilities
+    | Likelihoods
     | Generate
     | Cancel
     | SaveKv
@@ -157,7 +157,7 @@ class Rendered(Message, frozen=True):
 
 
 class Numbers(Message, frozen=True):
-    """Probabilities, in the order asked."""
+    """Log probabilities, in the order asked."""
 
     id: int
     values: list[float]

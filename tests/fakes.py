@@ -25,6 +25,8 @@ class ScriptedEngine:
         self.texts: dict[int, str] = {}
         self.cached: list[int] = []
         self.is_closed = False
+        self.likely: dict[str, float] = {}  # log P of a text
+        self.asked_about: list[list[str]] = []
         self.info = EngineInfo("scripted", "script", context_length, "f16", "f16")
 
     def tokenize(self, segments: Sequence[Segment]) -> list[list[int]]:
@@ -44,9 +46,9 @@ class ScriptedEngine:
             segments += [Segment(f"<|{role}|>\n", True), *contents, Segment("\n", True)]
         return [*segments, Segment("<|assistant|>\n", True)]
 
-    def next_token_probs(self, tokens: Sequence[int], words: Sequence[str]) -> list[float]:
-        reply = self.replies[0]
-        return [1.0 if reply.startswith(word) else 0.0 for word in words]
+    def log_probs(self, tokens: Sequence[int], texts: Sequence[str]) -> list[float]:
+        self.asked_about.append(list(texts))
+        return [self.likely.get(text, -20.0) for text in texts]
 
     def generate(
         self,

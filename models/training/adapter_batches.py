@@ -183,6 +183,10 @@ class Dataset:
         n_before = len(self.gold(before)) + len(self.other(before)[:1]) if before >= 0 else 0
         return [m + n_before for m in placed["markers"]]
 
+    def question(self, placed: dict[str, Any]) -> str:
+        """Return the question of a development prompt."""
+        return self.text(self.piece(self.rows[placed["row"], 2])).removeprefix("Question: ")
+
     def sources(self, placed: dict[str, Any]) -> list[str]:
         """Return the texts of a development prompt's sources as they stand in it."""
         return [self.text(self.piece(source)) for source in placed["sources"]]

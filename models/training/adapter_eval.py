@@ -5,6 +5,7 @@ r"""Answer the development prompts through llama.cpp, as docqa does, and write f
 
 The prompts are those that the training script asks on the GPU, so the two reports can be compared
 line by line (`--against metrics' answers.jsonl.xz` prints the difference on the common prompts).
+With `--choose` the trained reader has its say in each answer, as in docqa (`docqa.choose`).
 """
 
 from __future__ import annotations
@@ -13,19 +14,27 @@ import argparse
 import json
 import lzma
 import time
-from collections.abc import Iterator
-from dataclasses import asdict
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from docqa.choose import better_answer
 from docqa.config import AnswerConfig
+from docqa.protocols import Passage
+from docqa.support import markers_in
+from docqa.types import PackedPrompt
+from models.embedder import packaged_folder
+from models.reader import PassageReader
 from models.training import adapter_metrics
 from models.training.adapter_batches import Dataset
-from models.training.adapter_metrics import Outcome, outcome
+from models.training.adapter_metrics import Outcome, inner, outcome
 from models.training.adapter_plot import plots
+from models.training.adapter_records import Passage as Source
+from models.training.adapter_records import evidence
 
 KV_TYPES = {"f16": 1, "q8_0": 8, "q4_0": 2}  # ggml's numbers
 N_CONTEXT = 4608
@@ -80,6 +89,49 @@ class Reader:
             scores = self.scores()
         return said, first
 
+    def log_probs(self, tokens: Sequence[int], texts: Sequence[str]) -> list[float]:
+        """Return log P of each text after `tokens`, as `docqa.protocols.Engine` does."""
+        found = []
+        for text in texts:
+            scores, total = self.read(list(tokens)), 0.0
+            for token in self.model.tokenize(text.encode(), add_bos=False, special=False):
+                total += float(np.log(softmax(scores.astype(np.float64))[token]))
+                self.model.eval([token])
+                self.held.append(token)
+                scores = self.scores()
+            found.append(total)
+        return found
+
+
+class Chooser:
+    """Weighs the shipped reader's spans against what was answered (`docqa.choose`)."""
+
+    def __init__(self, data: Dataset, reader: Reader, n_threads: int) -> None:
+        self._data, self._reader = data, reader
+        self._marks = PassageReader.open(packaged_folder(), n_threads=n_threads)
+
+    def better(self, placed: dict[str, Any], prompt: list[int], said: str) -> str:
+        """Return the answer that is shown."""
+        if len(markers_in(said)) > 1:
+            return said
+        data, question = self._data, self._data.question(placed)
+        texts = [inner(source) for source in data.sources(placed)]
+        looks = self._marks.look(
+            question, [Passage("", text) for text in texts], [[] for _ in texts]
+        )
+        numbers, markers = data.numbers(placed), placed["markers"]
+        first = 1 + (numbers[0] - markers[0] if markers else 0)
+        sources = tuple(
+            replace(
+                evidence(Source(text, ""), first + i),
+                answers=tuple(look.answers),
+                read_score=look.score,
+            )
+            for i, (text, look) in enumerate(zip(texts, looks, strict=True))
+        )
+        packed = PackedPrompt((), tuple(prompt), sources, ())
+        return better_answer(said, question, packed, self._reader) or said
+
 
 def softmax(scores: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     """Return the probabilities of scores."""
@@ -95,7 +147,9 @@ def chosen(
     return wanted[:: max(1, len(wanted) // limit)] if limit else wanted
 
 
-def outcomes(data: Dataset, reader: Reader, sets: list[str], limit: int) -> Iterator[Outcome]:
+def outcomes(
+    data: Dataset, reader: Reader, sets: list[str], limit: int, chooser: Chooser | None = None
+) -> Iterator[Outcome]:
     """Yield the outcome of each chosen prompt."""
     refusal, end = int(data.frame["refusal"][0]), int(data.frame["end"][0])
     for _, p in chosen(data.meta["sets"], sets, limit):
@@ -104,7 +158,10 @@ def outcomes(data: Dataset, reader: Reader, sets: list[str], limit: int) -> Iter
             continue
         said, scores = reader.answer(prompt, end, refusal)
         chance, refuses = float(softmax(scores)[refusal]), int(scores.argmax()) == refusal
-        yield outcome(p, data.numbers(p), data.sources(p), data.text(said), chance, refuses)
+        text = data.text(said)
+        if chooser is not None and p["references"]:
+            text = chooser.better(p, prompt, text)
+        yield outcome(p, data.numbers(p), data.sources(p), text, chance, refuses)
 
 
 def main() -> None:
@@ -117,6 +174,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--sets", nargs="*", default=[])
     parser.add_argument("--limit", type=int, default=0)
+    parser.add_argument("--choose", action="store_true", help="with the reader's say")
     parser.add_argument("--against", type=Path, help="answers.jsonl.xz of the GPU run")
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
@@ -127,13 +185,15 @@ def main() -> None:
     data = Dataset(args.data)
     started, found = time.monotonic(), []
     reader = Reader(args.base, args.adapter, args.kv, args.threads)
-    for one in outcomes(data, reader, args.sets, args.limit):
+    chooser = Chooser(data, reader, args.threads) if args.choose else None
+    for one in outcomes(data, reader, args.sets, args.limit, chooser):
         found.append(one)
         if len(found) % 25 == 0:
             print(f"{len(found)} prompts, {time.monotonic() - started:.0f} s", flush=True)
     report = adapter_metrics.summary(found) | {
         "kv": args.kv,
         "adapter": str(args.adapter and args.adapter.name),
+        "choose": args.choose,
     }
     (args.out / f"metrics-{args.kv}.json").write_text(
         json.dumps(report, indent=1), encoding="utf-8"

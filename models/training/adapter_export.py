@@ -14,7 +14,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -27,17 +27,46 @@ from models.training.adapter_parts import load_parts
 Arrays = Mapping[str, npt.NDArray[np.float16]]
 
 
-def near_full(folder: Path, rank: int, kv_rank: int) -> dict[str, npt.NDArray[np.float16]]:
+def near_full(folder: Path, rank: int, kv_rank: int) -> Arrays:
     """Return the adapter nearest to the full update in `folder`, and print what share it keeps."""
+    return near(load_parts(folder, "full"), rank, kv_rank)
+
+
+def near_mean(folders: Sequence[Path], rank: int, kv_rank: int) -> Arrays:
+    """Return the adapter nearest to the mean update of several runs' adapters.
+
+    Runs that saw other data in another order err differently: their mean is better than each
+    (Wortsman et al. 2022, "Model soups").
+    """
+    runs = [load_parts(folder) for folder in folders]
+    projections = [name[:-2] for name in runs[0] if name.endswith(".a")]
+    updates = {
+        name: np.mean(
+            [_wide(run[f"{name}.b"]) @ _wide(run[f"{name}.a"]) for run in runs],
+            axis=0,
+        )
+        for name in projections
+    }
+    return near(updates, rank, kv_rank)
+
+
+def near(updates: Mapping[str, npt.NDArray[np.floating]], rank: int, kv_rank: int) -> Arrays:
+    """Return the adapter of these ranks nearest to the updates, and print what share it keeps."""
     import torch
 
     from models.training.adapter_full import nearest
     from models.training.adapter_llama import by_projection
 
-    updates = {n: torch.from_numpy(array) for n, array in load_parts(folder, "full").items()}
-    tensors, kept = nearest(updates, by_projection(rank, kv_rank))
+    tensors, kept = nearest(
+        {name: torch.from_numpy(update) for name, update in updates.items()},
+        by_projection(rank, kv_rank),
+    )
     print("kept of the update: " + ", ".join(f"{n} {share:.2f}" for n, share in kept.items()))
     return {name: tensor.half().numpy() for name, tensor in tensors.items()}
+
+
+def _wide(array: npt.NDArray[np.float16]) -> npt.NDArray[np.float32]:
+    return array.astype(np.float32)
 
 
 def export(
@@ -84,11 +113,13 @@ def main() -> None:
     """Parse the command line and export."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else "")
     given = parser.add_mutually_exclusive_group(required=True)
-    given.add_argument("--parts", type=Path, help="folder of adapter-*.safetensors")
+    given.add_argument(
+        "--parts", type=Path, nargs="+", help="folder of adapter-*.safetensors; several: their mean"
+    )
     given.add_argument("--from-full", type=Path, help="folder of full-*.safetensors")
     parser.add_argument("--base", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--rank", type=int, default=64, help="of --from-full")
+    parser.add_argument("--rank", type=int, default=64, help="of --from-full, and of a mean")
     parser.add_argument("--kv-rank", type=int, default=32, help="of its K and V")
     parser.add_argument("--type", choices=("q8_0", "f16"), default="q8_0")
     parser.add_argument("--metrics", type=Path, help="metrics.json, for the refusal threshold")
@@ -100,8 +131,10 @@ def main() -> None:
         threshold = report.get("at_90", {}).get("threshold", 0.5)
     if args.from_full:
         arrays = near_full(args.from_full, args.rank, args.kv_rank)
+    elif len(args.parts) > 1:
+        arrays = near_mean(args.parts, args.rank, args.kv_rank)
     else:
-        arrays = load_parts(args.parts)
+        arrays = load_parts(args.parts[0])
     size = export(arrays, args.base, args.out, args.type, threshold)
     print(f"{args.out}: {size} bytes, {args.type}, refusal threshold {threshold}")
 

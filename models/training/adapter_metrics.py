@@ -62,6 +62,12 @@ def outcome(
     )  # fmt: skip
 
 
+def inner(source: str) -> str:
+    """Return the text between a source's fences."""
+    fenced = FENCED.search(source)
+    return fenced.group(1) if fenced else source
+
+
 def holding(sources: Sequence[str], references: Sequence[str], first: int) -> list[int]:
     """Return the numbers, from `first`, of the sources in which a whole reference stands.
 
@@ -71,8 +77,7 @@ def holding(sources: Sequence[str], references: Sequence[str], first: int) -> li
     wanted = [w for w in wanted if len(w.split()) >= MIN_HELD_WORDS]
     found = []
     for number, source in enumerate(sources, first):
-        fenced = FENCED.search(source)
-        held = f" {normalised(fenced.group(1) if fenced else source)} "
+        held = f" {normalised(inner(source))} "
         if any(w in held for w in wanted):
             found.append(number)
     return found

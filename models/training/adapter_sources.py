@@ -24,6 +24,7 @@ from models.training.adapter_bm25 import Bm25
 from models.training.adapter_records import Example, Passage, held_out
 
 MAX_CHARS = 1100  # of a passage: what docqa's chunker makes is 200 to 1,100
+BRIEF = 280  # characters of a span that is an answer whole
 SENTENCE = re.compile(r"(?<=[.!?])[\"')\]]*\s+(?=[A-Z0-9\"'(\[])")
 
 
@@ -193,14 +194,17 @@ CLAUSES: dict[str, tuple[str, ...]] = {
 }  # fmt: skip
 
 
-def _brief(span: str, limit: int = 280) -> str:
-    """Return `span`, cut after the last whole sentence or clause below `limit` characters."""
+def _brief(span: str, limit: int = BRIEF, longest: int = 600) -> str:
+    """Return `span`, cut after a whole sentence near `limit` characters, or after a clause.
+
+    A first sentence is kept whole up to `longest`, which is what an answer has room for.
+    """
     span = span.strip()
     if len(span) <= limit:
         return span
-    ends = [b for _, b in sentences(span) if b <= limit + 120]
+    ends = [b for _, b in sentences(span) if b <= longest]
     if ends:
-        return span[: ends[-1]].strip()
+        return span[: max((b for b in ends if b <= limit + 120), default=ends[0])].strip()
     cut = max(span.rfind(mark, 60, limit) for mark in (";", ",", " "))
     return span[: cut if cut > 0 else limit].rstrip(" ,;")
 
@@ -261,14 +265,17 @@ def _listed(value: object) -> list[str]:
 def _clause(
     question: str, spans: list[str], passages: list[Passage], index: Bm25, n_similar: int, dev: bool
 ) -> list[Example]:
-    """Return the example of one clause: the first span that one passage holds is the answer."""
+    """Return the example of one clause: the first span that one passage holds is the answer.
+
+    The longest of those that are an answer whole come first.
+    """
     flat = [re.sub(r"\s+", " ", p.text) for p in passages]
-    for span in sorted(spans, key=len, reverse=True):
+    for span in sorted(spans, key=lambda s: (len(s) > BRIEF, -len(s))):
         answer = _brief(span)
         hits = [i for i, t in enumerate(flat) if answer in t]
         if hits:
             tainted = {i for i, t in enumerate(flat) for s in spans if s[:60] in t or s[-60:] in t}
-            tainted |= {h + d for h in hits for d in (-1, 1)} if len(span) > 280 else set()
+            tainted |= {h + d for h in hits for d in (-1, 1)} if len(span) > BRIEF else set()
             near = [i for i in index.top(question, n_similar + 8) if i not in tainted | set(hits)]
             other = tuple(passages[i] for i in near[:n_similar])
             gold = passages[hits[0]]

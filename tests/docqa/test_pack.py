@@ -76,8 +76,12 @@ def test_neighbours_are_rejoined_with_exact_offsets():
     right = replace(
         candidate("second part", chunk_id=2, start=12, ordinal=1, page=4, score=0.95),
         marks=(Mark(0, 6, 1.0),),
+        answers=(Mark(7, 11, -0.5),),
     )
+    left = replace(left, answers=(Mark(0, 5, -1.0),))
     (only,) = run("part", [left, right]).evidence
+    named = [only.chunk.text[mark.start : mark.end] for mark in only.answers]
+    assert named == ["part", "first"]
     assert only.chunk.text == "first part\n\nsecond part"
     assert (only.chunk.span.start, only.chunk.span.end) == (0, 23)
     assert only.chunk.text[only.marks[0].start : only.marks[0].end] == "second"

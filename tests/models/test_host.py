@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import os
 import random
 import signal
@@ -83,14 +84,16 @@ def test_events_come_in_order_and_the_prefix_is_reused(default_engine: HostEngin
     assert last.n_done == last.n_total == len(tokens)
 
 
-def test_probabilities_of_words(default_engine: HostEngine) -> None:
+def test_how_likely_texts_are(default_engine: HostEngine) -> None:
     tokens = prompt_of(default_engine, "What is the capital of France?")
     tokens += default_engine.tokenize([Segment("The capital of France is", False)])[0]
-    paris, berlin, zebra = default_engine.next_token_probs(tokens, [" Paris", " Berlin", " zebra"])
-    assert paris > 0.5 > berlin > zebra
-    assert paris + berlin + zebra < 1.0
+    texts = [" Paris", " Berlin", " zebra", " Paris, the"]
+    paris, berlin, zebra, more = default_engine.log_probs(tokens, texts)
+    assert paris > math.log(0.5) > berlin > zebra
+    assert math.exp(paris) + math.exp(berlin) + math.exp(zebra) < 1.0
+    assert more < paris
     with pytest.raises(ValueError, match="without tokens"):
-        default_engine.next_token_probs(tokens, [""])
+        default_engine.log_probs(tokens, [""])
 
 
 def test_errors_keep_their_type_and_the_engine_goes_on(tiny: HostEngine) -> None:

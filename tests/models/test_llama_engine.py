@@ -54,7 +54,7 @@ def prompt(seed: int, n: int) -> list[int]:
 
 
 def logits_after(engine: LlamaEngine, tokens: list[int]) -> np.ndarray:
-    engine.next_token_probs(tokens, [0])
+    engine.log_probs(tokens, [[0]])
     return engine.context.logits().copy()
 
 
@@ -202,9 +202,28 @@ def test_the_next_token_is_begun_before_a_reader_gets_the_last(engine: LlamaEngi
 
 def test_probabilities_sum_to_one_and_agree_with_greedy(engine: LlamaEngine) -> None:
     tokens = prompt(15, 40)
-    values = engine.next_token_probs(tokens, range(engine.context.n_vocab))
-    assert sum(values) == pytest.approx(1.0)
+    values = engine.log_probs(tokens, [[i] for i in range(engine.context.n_vocab)])
+    assert np.exp(values).sum() == pytest.approx(1.0)
     assert int(np.argmax(values)) == run(engine, tokens, 1)[0][0]
+
+
+def test_a_continuation_is_as_likely_as_its_tokens_one_by_one(engine: LlamaEngine) -> None:
+    """Also where it is longer than what is computed at once, and whatever was asked before it."""
+    tokens, ids = prompt(15, 40), prompt(18, 39)
+    one_by_one = [
+        engine.log_probs([*tokens, *ids[:i]], [[token]])[0] for i, token in enumerate(ids)
+    ]
+    others = [prompt(19, 3), prompt(20, 30)]
+    found = engine.log_probs(tokens, [others[0], ids, others[1], ids[:17]])
+    assert found[1] == pytest.approx(sum(one_by_one), abs=0.05)
+    assert found[3] == pytest.approx(sum(one_by_one[:17]), abs=0.05)
+    assert run(engine, tokens, 8)[0] == run(engine, tokens, 8)[0]
+
+
+def test_a_continuation_that_does_not_fit_is_refused(engine: LlamaEngine) -> None:
+    tokens = prompt(15, engine.context.n_context - 4)
+    with pytest.raises(ContextOverflow, match="do not fit"):
+        engine.log_probs(tokens, [[1], [1] * 5])
 
 
 def test_a_seed_decides(engine: LlamaEngine) -> None:

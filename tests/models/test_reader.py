@@ -1,6 +1,7 @@
 """The reader: ONNX equals torch, spans are the passage's characters, other bases are refused."""
 
 import json
+import math
 import shutil
 
 import numpy as np
@@ -14,12 +15,14 @@ from models.interim import InterimReranker
 from models.reader import (
     ABOUT,
     MAX_SPAN_TOKENS,
+    N_ANSWERS,
     WEIGHTS,
     Calibration,
     PassageReader,
     Reader,
     ReaderNet,
     best_span,
+    best_spans,
 )
 from models.reader_pairs import MAX_TOKENS, layout, padded
 from models.reranker import open_reranker
@@ -118,6 +121,10 @@ def test_the_best_span_is_the_best_of_all_that_are_short_enough():
         allowed = [(i, j) for i in range(n) for j in range(i, min(n, i + MAX_SPAN_TOKENS))]
         assert (first, last) == max(allowed, key=lambda s: start[s[0]] + end[s[1]])
         assert 0 < confidence <= 1
+        found = best_spans(start, end, 5)
+        scores = sorted((start[i] + end[j] for i, j in allowed), reverse=True)[:5]
+        assert [score for *_, score in found] == pytest.approx(scores)
+        assert {(i, j) for i, j, _ in found} <= set(allowed)
 
 
 def test_each_sentence_has_the_chance_that_the_answer_stands_in_it(reading):
@@ -133,6 +140,12 @@ def test_each_sentence_has_the_chance_that_the_answer_stands_in_it(reading):
         QUESTION, [Passage("", ahead + text)], [[(0, 49), (len(ahead) + cut, len(ahead + text))]]
     )
     assert far.sentences[1] > far.sentences[0] + 2  # in the last window
+    assert [m.score for m in far.answers] == sorted((m.score for m in far.answers), reverse=True)
+    assert far.answers[0].start >= len(ahead)
+    (best,) = reading.read(QUESTION, [SEALS])
+    assert (best.start, best.end) == (seals.answers[0].start, seals.answers[0].end)
+    assert best.confidence == pytest.approx(math.exp(seals.answers[0].score), rel=1e-3)
+    assert none.answers == [] and len(seals.answers) == N_ANSWERS
 
 
 def test_the_calibration_keeps_the_order_and_survives_extremes():

@@ -8,6 +8,7 @@ import pytest
 from docqa.config import EmbedConfig, RetrieveConfig
 from docqa.errors import ModelNotFound, ModelRefused
 from docqa.protocols import Passage
+from docqa.types import Mark
 from docqa.wording import content_words
 from models.interim import InterimReranker
 from models.reader import Look
@@ -66,12 +67,14 @@ def test_empty_input(interim):
 
 
 def test_the_reader_moves_the_mark_to_the_sentence_that_says_it(interim):
+    answer = Mark(50, 54, -0.5)
+
     class Reads:
         name = "reads"
 
         def look(self, question, passages, spans):
             return [
-                Look(0.25, [0.0 if "lasts" in p.text[a:b] else -20.0 for a, b in read])
+                Look(0.25, [0.0 if "lasts" in p.text[a:b] else -20.0 for a, b in read], [answer])
                 for p, read in zip(passages, spans, strict=True)
             ]
 
@@ -82,10 +85,12 @@ def test_the_reader_moves_the_mark_to_the_sentence_that_says_it(interim):
     (both,) = InterimReranker(WordEmbedder(), Reads).score(question, [passage])
     assert both.score == alone.score
     assert (alone.read_score, both.read_score) == (None, 0.25)
+    assert (alone.answers, both.answers) == ((), (answer,))
     assert text[alone.marks[0].start :].startswith("The shaft seal")
     assert text[both.marks[0].start :].startswith("It lasts")
     (ranked,) = InterimReranker(WordEmbedder(), Reads).score(question, [passage], is_marked=False)
     assert ranked.score == both.score and ranked.read_score is None
+    assert not ranked.answers
     opened = []
     InterimReranker(WordEmbedder(), lambda: opened.append(1)).score(
         question, [passage], is_marked=False

@@ -90,7 +90,7 @@ def test_the_answer_does_not_depend_on_how_the_prompt_was_cut_or_looked_at(model
     """The probability of a refusal is asked first, as docqa does it; batches end anywhere."""
     expected, _ = ask(engine_of(model, method, 0.5, n_batch=2048), prompt())
     engine = engine_of(model, method, 0.5, n_batch=100)
-    engine.next_token_probs(prompt(), [300])
+    engine.log_probs(prompt(), [[300]])
     assert ask(engine, prompt())[0] == expected
 
 

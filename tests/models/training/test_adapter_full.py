@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from models.training.adapter_attention import one_by_one
+from models.training.adapter_export import near_mean
 from models.training.adapter_full import FullUpdate, low_rank, narrowed
 from models.training.adapter_llama import PROJECTIONS, Base, Llama, Shape
 from models.training.adapter_parts import load_parts, write_parts
@@ -114,3 +115,23 @@ def test_parts_are_bounded_and_join_again(tmp_path):
         assert np.array_equal(held[name], tensor.half().numpy())
     with pytest.raises(FileNotFoundError, match="no adapter-"):
         load_parts(tmp_path)
+
+
+def test_the_mean_of_two_runs_is_cut_to_the_ranks(tmp_path):
+    runs = []
+    for seed in (1, 2):
+        tensors = {}
+        for i, (name, (n_out, n_in)) in enumerate(SIZES.items()):
+            tensors[f"{name}.a"] = draw(2, 4, n_in, seed=10 * seed + i)
+            tensors[f"{name}.b"] = draw(2, n_out, 4, seed=100 * seed + i)
+        folder = tmp_path / str(seed)
+        folder.mkdir()
+        write_parts(tensors, folder, "adapter", {})
+        runs.append((folder, {n: t.half().float() for n, t in tensors.items()}))
+    folders = [folder for folder, _ in runs]
+    exact, cut = near_mean(folders, 8, 8), near_mean(folders, 5, 3)
+    for name in SIZES:
+        mean = sum(tensors[f"{name}.b"] @ tensors[f"{name}.a"] for _, tensors in runs) / 2
+        a, b = (torch.from_numpy(exact[f"{name}.{side}"]).float() for side in "ab")
+        torch.testing.assert_close(b @ a, mean, atol=5e-3, rtol=5e-3)
+        assert cut[f"{name}.a"].shape[1] == (3 if name in ("attn_k", "attn_v") else 5)
