@@ -41,8 +41,8 @@ OTHER_GPU = (300.0, 25.0)
 # Q4_K and one of 135M in Q4_1, at depths of 0 to 122,880.
 ATTAINED_BANDWIDTH, ATTAINED_FLOPS, ATTAINED_ATTENTION = 0.38, 0.195, 0.27
 ATTAINED_KV = {"f16": 0.49, "bf16": 0.49, "q8_0": 0.117, "q4_0": 0.06}
-GPU_LAYER_S, QUANTISED_LAYER_S = 34e-6, 11e-6  # of each layer's launches; more to quantise its KV
-GPU_TOKEN_LAYER_S = 0.48e-6  # of a token of a prompt in each layer, beside its products
+GPU_LAYER_S, QUANTISED_LAYER_S = 37e-6, 11e-6  # of each layer's launches; more to quantise its KV
+GPU_TOKEN_LAYER_S = 0.51e-6  # of a token of a prompt in each layer, beside its products
 THREAD_GAIN = 0.85  # what each further thread adds to the first
 DISK_BYTES_S = 1.5e9  # an NVMe drive with a cold cache
 

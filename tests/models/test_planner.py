@@ -301,14 +301,17 @@ def test_decoding_on_a_gpu_is_foreseen(default_model: ModelFile) -> None:
         assert 1 / decode_s(default_model, timed, n_bytes) == pytest.approx(speed, rel=0.2)
 
 
-# The same model, the engine's own path there (`make gpu-bench`): prefill by tokens (0.130, 0.135,
-# 0.146 s), what nvidia-smi showed with a context of 8,192 loaded; llama-bench for 2,048.
-@pytest.mark.parametrize(("n_tokens", "seconds"), [(2048, 2048 / 51_600), (8160, 0.137)])
+# The same model, the engine's own path there (`make gpu-bench`): prefill by tokens (0.130 to
+# 0.146 s in five runs), what nvidia-smi showed with a context of 8,192 loaded; llama-bench for 2,048,
+# a run so short that its start and end are a seventh of it.
+@pytest.mark.parametrize(
+    ("n_tokens", "seconds", "off"), [(2048, 2048 / 51_600, 0.15), (8160, 0.137, 0.1)]
+)
 def test_a_small_prefill_on_a_gpu_is_foreseen(
-    default_model: ModelFile, n_tokens: int, seconds: float
+    default_model: ModelFile, n_tokens: int, seconds: float, off: float
 ) -> None:
     gpu = hardware.gpu_named("NVIDIA H200", 1 << 38, 140 << 30)
-    assert prefill_s(default_model, gpu, n_tokens) == pytest.approx(seconds, rel=0.1)
+    assert prefill_s(default_model, gpu, n_tokens) == pytest.approx(seconds, rel=off)
 
 
 @pytest.mark.parametrize(("n_tokens", "seconds"), [(8192, 0.787), (32768, 3.92), (122_880, 26.4)])
