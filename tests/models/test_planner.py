@@ -302,7 +302,7 @@ def test_decoding_on_a_gpu_is_foreseen(default_model: ModelFile) -> None:
 
 
 # The same model, the engine's own path there (`make gpu-bench`): prefill by tokens (0.130 to
-# 0.146 s in five runs), what nvidia-smi showed with a context of 8,192 loaded; llama-bench for 2,048,
+# 0.146 s in five runs), what nvidia-smi showed with a context of 8,192; llama-bench for 2,048,
 # a run so short that its start and end are a seventh of it.
 @pytest.mark.parametrize(
     ("n_tokens", "seconds", "off"), [(2048, 2048 / 51_600, 0.15), (8160, 0.137, 0.1)]
