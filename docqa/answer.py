@@ -117,7 +117,8 @@ def generate_answer(
             stop = event
     is_cut = stop is None or stop.reason != "end"
     usage = _usage(stop)
-    if settings.choose and not is_cut and checked.is_untouched and _is_one_claim(buffer):
+    may_choose = settings.choose and settings.temperature == 0 and not is_cut
+    if may_choose and checked.is_untouched and _is_one_claim(buffer):
         began = time.perf_counter()
         chosen, shown = _chosen(buffer, question, prompt, engine)
         usage = replace(usage, choose_s=time.perf_counter() - began)
@@ -142,7 +143,7 @@ def _chosen(
 
     Only docqa's own adapter is asked: what two models agree on was measured with it.
     """
-    if engine.info.adapter is None:
+    if engine.info.refusal_threshold is None:  # which only an adapter of ours states
         return None, []
     better = better_answer(buffer, question, prompt, engine)
     if better is None:

@@ -13,7 +13,7 @@ MATVEC: dict[tuple[int, int, int], tuple[int, int, int, int]] = {
     (4, 4096, 4096): (2, 32, 1, 2),
     (4, 4096, 14336): (1, 32, 1, 1),
 }
-MATVEC_BY_BITS = {4: (2, 32, 1, 1), 5: (1, 32, 1, 2), 6: (1, 32, 1, 2), 8: (1, 32, 1, 2)}
+MATVEC_BY_BITS = {4: (2, 32, 1, 1), 5: (1, 32, 1, 2), 6: (1, 32, 1, 1), 8: (2, 32, 1, 4)}
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,8 @@ r"""Answer the development prompts through llama.cpp, as docqa does, and write f
 
 The prompts are those that the training script asks on the GPU, so the two reports can be compared
 line by line (`--against metrics' answers.jsonl.xz` prints the difference on the common prompts).
-With `--choose` the trained reader has its say in each answer, as in docqa (`docqa.choose`).
+With `--choose` the trained reader has its say in each answer, as in docqa (`docqa.choose`); the
+figures of what was shown then follow those of what was written.
 """
 
 from __future__ import annotations
@@ -149,8 +150,8 @@ def chosen(
 
 def outcomes(
     data: Dataset, reader: Reader, sets: list[str], limit: int, chooser: Chooser | None = None
-) -> Iterator[Outcome]:
-    """Yield the outcome of each chosen prompt."""
+) -> Iterator[tuple[Outcome, Outcome]]:
+    """Yield the outcome of each chosen prompt as it was written, and as it is shown."""
     refusal, end = int(data.frame["refusal"][0]), int(data.frame["end"][0])
     for _, p in chosen(data.meta["sets"], sets, limit):
         prompt = [int(i) for i in data.arranged(p)[0]]
@@ -159,9 +160,11 @@ def outcomes(
         said, scores = reader.answer(prompt, end, refusal)
         chance, refuses = float(softmax(scores)[refusal]), int(scores.argmax()) == refusal
         text = data.text(said)
+        written = outcome(p, data.numbers(p), data.sources(p), text, chance, refuses)
+        shown = written
         if chooser is not None and p["references"]:
-            text = chooser.better(p, prompt, text)
-        yield outcome(p, data.numbers(p), data.sources(p), text, chance, refuses)
+            shown = replace(written, text=chooser.better(p, prompt, text))
+        yield written, shown
 
 
 def main() -> None:
@@ -183,28 +186,32 @@ def main() -> None:
             parser.error(f"{file}: no such file")  # llama.cpp would crash
     args.out.mkdir(parents=True, exist_ok=True)
     data = Dataset(args.data)
-    started, found = time.monotonic(), []
+    started, found, shown = time.monotonic(), [], []
     reader = Reader(args.base, args.adapter, args.kv, args.threads)
     chooser = Chooser(data, reader, args.threads) if args.choose else None
-    for one in outcomes(data, reader, args.sets, args.limit, chooser):
+    for one, better in outcomes(data, reader, args.sets, args.limit, chooser):
         found.append(one)
+        shown.append(better)
         if len(found) % 25 == 0:
             print(f"{len(found)} prompts, {time.monotonic() - started:.0f} s", flush=True)
-    report = adapter_metrics.summary(found) | {
-        "kv": args.kv,
-        "adapter": str(args.adapter and args.adapter.name),
-        "choose": args.choose,
-    }
-    (args.out / f"metrics-{args.kv}.json").write_text(
-        json.dumps(report, indent=1), encoding="utf-8"
-    )
-    lines = "\n".join(json.dumps(asdict(o), ensure_ascii=False) for o in found)
-    (args.out / f"answers-{args.kv}.jsonl.xz").write_bytes(lzma.compress(lines.encode("utf-8")))
-    print(adapter_metrics.table(report))
-    for name, drawing in plots(report).items():
-        (args.out / f"{name}-{args.kv}.svg").write_text(drawing, encoding="utf-8")
+    about = {"kv": args.kv, "adapter": str(args.adapter and args.adapter.name)}
+    write(args.out, args.kv, found, about)
+    if args.choose:
+        print("with the reader's say:")
+        write(args.out, f"{args.kv}-chosen", shown, about)
     if args.against:
         compare(found, args.against)
+
+
+def write(out: Path, name: str, found: list[Outcome], about: dict[str, str]) -> None:
+    """Write figures, answers and plots; print the figures."""
+    report = adapter_metrics.summary(found) | about
+    (out / f"metrics-{name}.json").write_text(json.dumps(report, indent=1), encoding="utf-8")
+    lines = "\n".join(json.dumps(asdict(o), ensure_ascii=False) for o in found)
+    (out / f"answers-{name}.jsonl.xz").write_bytes(lzma.compress(lines.encode("utf-8")))
+    print(adapter_metrics.table(report))
+    for kind, drawing in plots(report).items():
+        (out / f"{kind}-{name}.svg").write_text(drawing, encoding="utf-8")
 
 
 def compare(found: list[Outcome], file: Path) -> None:

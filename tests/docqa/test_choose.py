@@ -22,10 +22,10 @@ def source(text=TEXT, answers=(), marker=1, read_score=0.6):
     return replace(made, answers=marks, read_score=read_score)
 
 
-def engine_of(reply, likely, adapter="cite"):
+def engine_of(reply, likely, refusal_threshold=0.2):
     engine = ScriptedEngine([reply])
     engine.likely = likely
-    engine.info = replace(engine.info, adapter=adapter)
+    engine.info = replace(engine.info, adapter="cite", refusal_threshold=refusal_threshold)
     return engine
 
 
@@ -95,8 +95,8 @@ READ = [("Ware", -0.2)]
 LIKELY = {"Ealy [1]": -0.5, "Ware [1]": -1.0}
 
 
-def answer(reply, likely=LIKELY, sources=None, adapter="cite", **settings):
-    engine = engine_of(reply, likely, adapter)
+def answer(reply, likely=LIKELY, sources=None, refusal_threshold=0.2, **settings):
+    engine = engine_of(reply, likely, refusal_threshold)
     prompt = PackedPrompt((), (1, 2, 3), tuple(sources or [source(answers=READ)]), ())
     config = AnswerConfig(**settings)
     events = list(generate_answer(QUESTION, prompt, engine, config, quote_score=0.5))
@@ -123,7 +123,8 @@ def test_an_answer_that_both_prefer_stays():
 @pytest.mark.parametrize(
     ("reply", "changed"),
     [
-        ("Ealy [1]", {"adapter": None}),  # another model: what two agree on was not measured
+        ("Ealy [1]", {"refusal_threshold": None}),  # not docqa's adapter: it was not measured
+        ("Ealy [1]", {"temperature": 0.7}),
         ("Ealy [1]", {"choose": False}),
         ("Ealy [1]", {"max_tokens": 1}),  # stopped before its end
         ("Not found in the sources.", {}),
