@@ -24,6 +24,8 @@ _ABBREVIATION = re.compile(
     re.IGNORECASE,
 )
 
+_EMPTY_FIELD = re.compile(r"(?:^|(?<=\| ))[^|:\n]+:\s*(?=\||$)")
+
 STOP_WORDS = frozenset(
     """a about above after again against all also am an and any are as at be because been before
     being below between both but by can could did do does doing down during each either else every
@@ -34,6 +36,14 @@ STOP_WORDS = frozenset(
     upon us use used using very was we were what when where whether which while who whom whose why
     will with within without would you your""".split()  # noqa: SIM905 (a list would be 100 lines)
 )
+
+
+def without_empty_fields(row: str) -> str:
+    """Return a table row without the fields of a form that nobody filled in.
+
+    `Visibility: 10 miles | Direction from Site:` answers nothing about a direction or a site.
+    """
+    return _EMPTY_FIELD.sub("", row) if " | " in row else row
 
 
 def sentences(text: str) -> Iterator[tuple[int, int]]:

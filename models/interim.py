@@ -20,7 +20,7 @@ from docqa.asked import Asked, asked_for
 from docqa.errors import ModelNotFound, ModelRefused
 from docqa.protocols import Embedder, Passage, Relevance
 from docqa.types import Mark
-from docqa.wording import content_words, sentences
+from docqa.wording import content_words, sentences, without_empty_fields
 
 if TYPE_CHECKING:
     from models.reader import PassageReader
@@ -247,7 +247,7 @@ class _Look:
         found = []
         for start, end in sentences(text):
             sentence = text[start:end]
-            words = content_words(sentence)
+            words = content_words(without_empty_fields(sentence))
             fits = 0.0
             if self._asked is not None:
                 fits = 1.0 if self._asked.fits(sentence) else -1.0

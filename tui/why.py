@@ -109,8 +109,8 @@ class WhyScreen(Screen[None]):
             (
                 f"\nretrieve {usage.retrieve_s:.2f} s · rerank {usage.rerank_s:.2f} s · prefill "
                 f"{usage.prefill_s:.2f} s ({usage.prompt_tokens} tokens, {usage.reused_tokens} "
-                f"reused) · decode {usage.decode_s:.2f} s ({usage.generated_tokens} tokens) · "
-                f"choose {usage.choose_s:.2f} s",
+                f"reused) · decode {usage.decode_s:.2f} s ({usage.generated_tokens} tokens)"
+                + (f" · choose {usage.choose_s:.2f} s" if usage.choose_s else ""),
                 "$text-muted",
             )
         )

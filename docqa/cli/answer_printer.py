@@ -90,7 +90,8 @@ class AnswerPrinter:
                 f"retrieve {usage.retrieve_s:.2f} s, rerank {usage.rerank_s:.2f} s, prefill "
                 f"{usage.prefill_s:.2f} s ({usage.prompt_tokens} tokens, {usage.reused_tokens} "
                 f"reused), decode {usage.decode_s:.2f} s ({usage.generated_tokens} tokens), "
-                f"choose {usage.choose_s:.2f} s, KV {usage.kv_bytes / 1e6:.1f} MB",
+                + (f"choose {usage.choose_s:.2f} s, " if usage.choose_s else "")
+                + f"KV {usage.kv_bytes / 1e6:.1f} MB",
             )
 
     def _show_prefill(self, event: PrefillProgress) -> None:

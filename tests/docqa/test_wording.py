@@ -6,6 +6,7 @@ from docqa.wording import (
     identifiers,
     numbers,
     sentences,
+    without_empty_fields,
 )
 
 
@@ -51,3 +52,16 @@ def test_identifiers_are_codes_not_measures():
 def test_an_identifier_is_found_whatever_its_separators_but_not_inside_another():
     assert has_identifier("twx80", "the TWX-80 pump") and has_identifier("twx80", "twx 80")
     assert not has_identifier("twx80", "TWX 800") and not has_identifier("e2", "E25")
+
+
+@pytest.mark.parametrize(
+    ("row", "left"),
+    [
+        ("Observation Time: 1654 | Direction from Site:", "Observation Time: 1654 | "),
+        ("Visibility: | Ceiling: 900 feet | Wind:", "| Ceiling: 900 feet | "),
+        ("Ratio 1:2 | Time: 12:30", "Ratio 1:2 | Time: 12:30"),
+        ("Direction from Site:", "Direction from Site:"),  # a line of its own names what follows
+    ],
+)
+def test_fields_that_nobody_filled_in_say_nothing(row, left):
+    assert without_empty_fields(row) == left
