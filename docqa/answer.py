@@ -120,11 +120,11 @@ def generate_answer(
     may_choose = settings.choose and settings.temperature == 0 and not is_cut
     if may_choose and checked.is_untouched and _is_one_claim(buffer):
         began = time.perf_counter()
-        chosen, shown = _chosen(buffer, question, prompt, engine)
+        chosen = _chosen(buffer, question, prompt, engine)
         usage = replace(usage, choose_s=time.perf_counter() - began)
         if chosen is not None:
             checked, buffer = chosen, ""
-            yield from shown
+            yield AnswerText(" ".join(chosen.texts))
     if not (is_cut and checked.texts):  # a tail that was cut off is no claim
         yield from _release([buffer], question, prompt.evidence, checked)
     yield from _conclude(question, prompt.evidence, checked, quote_score, usage)
@@ -136,21 +136,18 @@ def _is_one_claim(text: str) -> bool:
     return bool(claim) and len(markers_in(text)) <= 1 and not _is_refusal(claim)
 
 
-def _chosen(
-    buffer: str, question: str, prompt: PackedPrompt, engine: Engine
-) -> tuple[_Checked | None, list[AnswerText]]:
+def _chosen(buffer: str, question: str, prompt: PackedPrompt, engine: Engine) -> _Checked | None:
     """Return what is shown instead of what the model wrote; None: that stands.
 
     Only docqa's own adapter is asked: what two models agree on was measured with it.
     """
     if engine.info.refusal_threshold is None:  # which only an adapter of ours states
-        return None, []
+        return None
     better = better_answer(buffer, question, prompt, engine)
-    if better is None:
-        return None, []
     checked = _Checked()
-    shown = list(_release([better], question, prompt.evidence, checked))
-    return (checked, shown) if checked.texts else (None, [])
+    for _ in _release([better] if better else [], question, prompt.evidence, checked):
+        pass  # it is shown once it is known to stand
+    return checked if checked.texts else None
 
 
 def _complete_sentences(text: str) -> tuple[list[str], str]:

@@ -21,7 +21,17 @@ from docqa import prompts
 from docqa.config import AnswerConfig
 from docqa.errors import ContextOverflow
 from docqa.protocols import Engine
-from docqa.types import BlockKind, Candidate, Chunk, Evidence, Locator, PackedPrompt, Segment, Span
+from docqa.types import (
+    BlockKind,
+    Candidate,
+    Chunk,
+    Evidence,
+    Locator,
+    Mark,
+    PackedPrompt,
+    Segment,
+    Span,
+)
 from docqa.wording import content_words, similarity
 
 COVERAGE_WEIGHT = 0.3  # of question words that no chosen passage has yet
@@ -119,8 +129,8 @@ def _scored(source: Evidence, candidate: Candidate) -> Evidence:
     return replace(
         source,
         score=_relevance(candidate),
-        marks=tuple(mark.shifted(shift) for mark in candidate.marks),
-        answers=tuple(mark.shifted(shift) for mark in candidate.answers),
+        marks=_joined((), candidate.marks, shift),
+        answers=_joined((), candidate.answers, shift),
         read_score=candidate.read_score,
     )
 
@@ -255,17 +265,21 @@ def _merged(items: Sequence[_Item]) -> list[Evidence]:
 def _rejoined(left: Evidence, right: Evidence) -> Evidence:
     shift = right.chunk.span.start - left.chunk.span.start
     reads = [e.read_score for e in (left, right) if e.read_score is not None]
-    marks = (*left.marks, *(mark.shifted(shift) for mark in right.marks))
-    answers = (*left.answers, *(mark.shifted(shift) for mark in right.answers))
     return replace(
         left,
         chunk=rejoin(left.chunk, right.chunk),
         score=max(left.score, right.score),
         n_tokens=left.n_tokens + right.n_tokens,
-        marks=tuple(sorted(marks, key=lambda mark: -mark.score)),
-        answers=tuple(sorted(answers, key=lambda mark: -mark.score)),
+        marks=_joined(left.marks, right.marks, shift),
+        answers=_joined(left.answers, right.answers, shift),
         read_score=max(reads, default=None),
     )
+
+
+def _joined(left: Sequence[Mark], right: Sequence[Mark], shift: int) -> tuple[Mark, ...]:
+    """Return marks and others, of a text that begins `shift` characters later, best first."""
+    moved = (mark.shifted(shift) for mark in right)
+    return tuple(sorted((*left, *moved), key=lambda mark: -mark.score))
 
 
 def follows(left: Chunk, right: Chunk) -> bool:

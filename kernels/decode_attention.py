@@ -231,7 +231,7 @@ def merge_kernel(
     lse_ptr,
     merged_ptr,
     codes_ptr,
-    factors_ptr,
+    x_factors_ptr,
     n_parts,
     n_heads,
     dim: tl.constexpr,
@@ -256,7 +256,7 @@ def merge_kernel(
         n_runs: tl.constexpr = dim // 32
         run = head * n_runs + tl.arange(0, n_runs)
         laid_out = tl.permute(tl.reshape(merged, (n_runs, 4, 8)), (0, 2, 1))
-        store_integers(laid_out, run, n_heads * n_runs, codes_ptr, factors_ptr)
+        store_integers(laid_out, run, n_heads * n_runs, codes_ptr, x_factors_ptr)
 
 
 @dataclass(frozen=True, slots=True)

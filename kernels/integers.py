@@ -48,7 +48,7 @@ def places(run):
 
 
 @triton.jit
-def store_integers(x, run, n_runs, codes_ptr, factors_ptr):
+def store_integers(x, run, n_runs, codes_ptr, x_factors_ptr):
     """Store values (R, 8, 4), laid out by `places`, of runs (R,) as integers."""
     c = tl.arange(0, 8)
     byte = tl.arange(0, 4)
@@ -66,7 +66,7 @@ def store_integers(x, run, n_runs, codes_ptr, factors_ptr):
     is_first = (byte < 2)[None, None, :]
     first = tl.sum(tl.sum(tl.where(is_first, q, 0), axis=2), axis=1).to(tl.float32) * factor
     last = tl.sum(tl.sum(tl.where(is_first, 0, q), axis=2), axis=1).to(tl.float32) * factor
-    tl.store(factors_ptr + 4 * run, factor, mask=run < n_runs)
-    tl.store(factors_ptr + 4 * run + 1, first + last, mask=run < n_runs)
-    tl.store(factors_ptr + 4 * run + 2, first, mask=run < n_runs)
-    tl.store(factors_ptr + 4 * run + 3, last, mask=run < n_runs)
+    tl.store(x_factors_ptr + 4 * run, factor, mask=run < n_runs)
+    tl.store(x_factors_ptr + 4 * run + 1, first + last, mask=run < n_runs)
+    tl.store(x_factors_ptr + 4 * run + 2, first, mask=run < n_runs)
+    tl.store(x_factors_ptr + 4 * run + 3, last, mask=run < n_runs)

@@ -29,7 +29,7 @@ def prepare_kernel(
     x_ptr,
     norm_ptr,
     codes_ptr,
-    factors_ptr,
+    x_factors_ptr,
     k,
     eps,
     has_norm: tl.constexpr,
@@ -51,7 +51,7 @@ def prepare_kernel(
         every = tl.load(x_ptr + whole, mask=whole < k, other=0.0)
         x *= tl.load(norm_ptr + at, mask=here, other=0.0)
         x *= tl.rsqrt(tl.sum(every * every, axis=0) / k + eps)
-    store_integers(x, run, n_runs, codes_ptr, factors_ptr)
+    store_integers(x, run, n_runs, codes_ptr, x_factors_ptr)
 
 
 @triton.jit
@@ -86,17 +86,14 @@ def _four(words):
 @triton.jit
 def _product(codes, high, low, zero, is_native: tl.constexpr):
     """Return the sum over a run of codes (N, G, 4) times x, 256 high + low, both (1, G, 4)."""
-    c0, c1, c2, c3 = _four(codes)
-    h0, h1, h2, h3 = _four(high)
-    total = _dot4(c0, h0, zero, True, is_native)
-    total = _dot4(c1, h1, total, True, is_native)
-    total = _dot4(c2, h2, total, True, is_native)
-    total = _dot4(c3, h3, total, True, is_native) * 256
-    l0, l1, l2, l3 = _four(low)
-    total = _dot4(c0, l0, total, False, is_native)
-    total = _dot4(c1, l1, total, False, is_native)
-    total = _dot4(c2, l2, total, False, is_native)
-    return _dot4(c3, l3, total, False, is_native)
+    c, h, low4 = _four(codes), _four(high), _four(low)
+    total = zero
+    for j in tl.static_range(4):
+        total = _dot4(c[j], h[j], total, True, is_native)
+    total = total * 256
+    for j in tl.static_range(4):
+        total = _dot4(c[j], low4[j], total, False, is_native)
+    return total
 
 
 @triton.jit
@@ -176,13 +173,13 @@ def _scale(value, sub, has_sub: tl.constexpr):
 
 
 @triton.jit
-def _products(
-    weights, codes_ptr, factors_ptr, start, n_runs: tl.constexpr,
+def _added(
+    acc, weights, codes_ptr, x_factors_ptr, start, n_runs: tl.constexpr,
     bits: tl.constexpr, offset: tl.constexpr, halves: tl.constexpr, has_sub: tl.constexpr,
     has_min: tl.constexpr, is_native: tl.constexpr, is_even: tl.constexpr,
     block_n: tl.constexpr, block_g: tl.constexpr,
 ):  # fmt: skip
-    """Return the products (N, G) of a step, as `_weights` loaded it, with its part of x."""
+    """Return acc (N, G) and the products of a step, as `_weights` loaded it, with its part of x."""
     words, above, d, sub, dmin, submin, d_next, sub_next = weights
     run = start + tl.arange(0, block_g)
     here = run < n_runs
@@ -202,35 +199,29 @@ def _products(
     high_odd = tl.load(x_at + plane, mask=x_here, other=0)
     low_even = tl.load(x_at + 2 * plane, mask=x_here, other=0)
     low_odd = tl.load(x_at + 3 * plane, mask=x_here, other=0)
-    found = tl.zeros((block_n, block_g), tl.float32)
     zero = tl.zeros((block_n, block_g), tl.int32)
-    of_run = factors_ptr + (run * 4)[None, :]
-    if halves == 1:
-        factor, x_sum = _pair(of_run, here[None, :], True)
-        total = _product(odd, high_odd, low_odd, zero, is_native)
-        if bits == 4:
-            total = total >> 4
-        total += _product(even, high_even, low_even, zero, is_native)
-        scale = _scale(d, sub, has_sub)
-        found = scale * (total.to(tl.float32) * factor)
-        if has_min:
-            found -= _scale(dmin, submin, has_sub) * x_sum
-        if offset:
-            found -= offset * scale * x_sum
-    else:
-        factor, _ = _pair(of_run, here[None, :], True)
+    of_run = x_factors_ptr + (run * 4)[None, :]
+    factor, x_sum = _pair(of_run, here[None, :], True)
+    x_sums = x_sum, x_sum
+    if halves == 2:
         x_sums = _pair(of_run + 2, here[None, :], True)
-        for half in tl.static_range(2):
-            # The first 16 weights of a run are the low two bytes of its words.
+    scales = _scale(d, sub, has_sub), _scale(d_next, sub_next, has_sub)
+    for half in tl.static_range(halves):
+        of_odd, of_even = odd, even
+        if halves == 2:  # the first 16 weights of a run are the low two bytes of its words
             of_odd = odd & (0xFFFF if half == 0 else -65536)
             of_even = even & (0xFFFF if half == 0 else -65536)
-            total = _product(of_odd, high_odd, low_odd, zero, is_native)
-            total += _product(of_even, high_even, low_even, zero, is_native)
-            scale = _scale(d, sub, has_sub) if half == 0 else _scale(d_next, sub_next, has_sub)
-            found += scale * (total.to(tl.float32) * factor)
-            if offset:
-                found -= offset * scale * x_sums[half]
-    return found
+        total = _product(of_odd, high_odd, low_odd, zero, is_native)
+        if bits == 4:
+            total = total >> 4
+        total += _product(of_even, high_even, low_even, zero, is_native)
+        part = scales[half] * (total.to(tl.float32) * factor)
+        if has_min:
+            part -= _scale(dmin, submin, has_sub) * x_sum
+        if offset:
+            part -= offset * scales[half] * x_sums[half]
+        acc += part
+    return acc
 
 
 @triton.jit
@@ -269,8 +260,8 @@ def matvec_kernel(
             low_ptr, high_ptr, factors_ptr, subs_ptr, start, rows, n, n_runs, bits, halves,
             per_super, has_sub, has_min, is_even, block_n, block_g,
         )  # fmt: skip
-        acc += _products(
-            weights, codes_ptr, x_factors_ptr, start, n_runs, bits, offset, halves, has_sub,
+        acc = _added(
+            acc, weights, codes_ptr, x_factors_ptr, start, n_runs, bits, offset, halves, has_sub,
             has_min, is_native, is_even, block_n, block_g,
         )  # fmt: skip
     found = tl.sum(acc, axis=1)

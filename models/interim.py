@@ -23,7 +23,7 @@ from docqa.types import Mark
 from docqa.wording import content_words, sentences, without_empty_fields
 
 if TYPE_CHECKING:
-    from models.reader import PassageReader
+    from models.reader import Look, PassageReader
 
 Features = tuple[float, float, float, float]
 
@@ -179,18 +179,12 @@ class InterimReranker:
         looked = [_without_headings(look.sentences(p.text)[:MAX_SENTENCES]) for p in passages]
         cosines = self._cosines(question, passages, looked)
         spans = [[(s.start, s.end) for s in read] for read in looked]
-        begins: list[list[float]] = [[0.0] * len(read) for read in looked]
-        scores: list[float | None] = [None] * len(passages)
-        answers: list[tuple[Mark, ...]] = [()] * len(passages)
+        looks: Sequence[Look | None] = [None] * len(passages)
         if self._reader is not None:
             looks = self._reader.look(question, passages, spans)
-            begins = [look.sentences for look in looks]
-            scores = [look.score for look in looks]
-            answers = [tuple(look.answers) for look in looks]
         found = []
-        for read, near, begin, logit, score, spans_of_one in zip(
-            looked, cosines, begins, logits, scores, answers, strict=True
-        ):
+        for read, near, logit, seen in zip(looked, cosines, logits, looks, strict=True):
+            begins = seen.sentences if seen else [0.0] * len(read)
             marks = [
                 Mark(
                     s.start,
@@ -201,10 +195,10 @@ class InterimReranker:
                     + READER * max(UNREAD, log_p)
                     + PASSAGE * logit,
                 )
-                for s, cosine, log_p in zip(read, near, begin, strict=True)
+                for s, cosine, log_p in zip(read, near, begins, strict=True)
             ]
             best = tuple(sorted(marks, key=lambda m: (-m.score, m.start))[:N_MARKS])
-            found.append(_Read(best, score, spans_of_one))
+            found.append(_Read(best, seen.score, tuple(seen.answers)) if seen else _Read(best))
         return found
 
     def _cosines(

@@ -139,22 +139,21 @@ class LlamaEngine:
         for ids in continuations:
             if self._conversations.cut(conversation, len(tokens)) < len(tokens):
                 conversation, first = self._read(tokens)  # a cache that cannot go back to there
-            total = _log_share(first, ids[0])
+            total = float(first[ids[0]])
             for at in range(0, len(ids) - 1, N_OUTPUTS):
                 part = ids[at : min(at + N_OUTPUTS, len(ids) - 1)]
-                self._conversations.append(conversation, part, all_logits=len(part) > 1)
-                for i in range(len(part)):
-                    logits = self.context.logits(i if len(part) > 1 else -1)
-                    total += _log_share(logits, ids[at + i + 1])
+                self._conversations.append(conversation, part, all_logits=True)
+                for i, token in enumerate(ids[at + 1 : at + 1 + len(part)]):
+                    total += float(_log_shares(self.context.logits(i))[token])
             found.append(total)
         return found
 
-    def _read(self, tokens: Sequence[int]) -> tuple[Conversation, Floats]:
-        """Read a prompt as far as it is not cached; return a copy of the logits after it, too."""
+    def _read(self, tokens: Sequence[int]) -> tuple[Conversation, npt.NDArray[np.float64]]:
+        """Read a prompt as far as it is not cached; return log P of each token after it, too."""
         claim = self._conversations.claim(tokens)
         for _ in self._prefill(claim, tokens, lambda: False):
             pass
-        return claim.conversation, self.context.logits().copy()
+        return claim.conversation, _log_shares(self.context.logits())
 
     def _check(self, tokens: Sequence[int], max_tokens: int) -> None:
         n_context = self.context.n_context
@@ -198,7 +197,8 @@ class LlamaEngine:
             self.context.set_threads(n)
 
 
-def _log_share(logits: Floats, token: int) -> float:
-    """Return log P of a token."""
-    shifted = logits.astype(np.float64) - float(logits.max())
-    return float(shifted[token] - np.log(np.exp(shifted).sum()))
+def _log_shares(logits: Floats) -> npt.NDArray[np.float64]:
+    """Return log P of each token."""
+    shifted: npt.NDArray[np.float64] = logits.astype(np.float64) - float(logits.max())
+    shifted -= np.log(np.exp(shifted).sum())
+    return shifted

@@ -244,15 +244,15 @@ def warm_up(n_processes: int, kernels: list[str], bits: list[int]) -> int:
 
     A matrix of few rows, or a small cache, compiles the same kernel as a large one.
     """
-    tasks: list[tuple[str, Any, Any]] = []
+    tasks: list[tuple[str, Any, int, Any]] = []
     if "attention" in kernels:
-        tasks += [("attention", b, way) for b in bits for way in attend_variants(b)]
+        tasks += [("attention", b, 0, way) for b in bits for way in attend_variants(b)]
     if "matvec" in kernels:
-        tasks += [("matvec", "Q4_K", (k, *b)) for b in MATVEC for k in {k for _, k in SHAPES}]
+        tasks += [("matvec", "Q4_K", k, b) for b in MATVEC for k in {k for _, k in SHAPES}]
         k = SHAPES[1][1]
-        tasks += [("matvec", kind, (k, *b)) for kind in OTHER_KINDS for b in OTHER_MATVEC]
+        tasks += [("matvec", kind, k, b) for kind in OTHER_KINDS for b in OTHER_MATVEC]
     if "unpack" in kernels:
-        tasks += [("unpack", "Q4_K", b) for b in UNPACK]
+        tasks += [("unpack", "Q4_K", 2048, b) for b in UNPACK]
     with multiprocessing.get_context("spawn").Pool(n_processes) as pool:
         failed = [why for why in pool.imap_unordered(compile_one, tasks) if why]
     for why in failed:
@@ -260,8 +260,8 @@ def warm_up(n_processes: int, kernels: list[str], bits: list[int]) -> int:
     return len(tasks)
 
 
-def compile_one(task: tuple[str, Any, Any]) -> str:
-    """Run one configuration on little data; return what went wrong."""
+def compile_one(task: tuple[str, Any, int, Any]) -> str:
+    """Run one configuration (kernel, format, K, blocks) on little data; return what went wrong."""
     import torch
 
     from kernels.decode_attention import Partials, attend
@@ -271,7 +271,7 @@ def compile_one(task: tuple[str, Any, Any]) -> str:
     from kernels.unpack import unpack
     from models.torch_step import DeviceTables
 
-    what, form, blocks = task
+    what, form, k, blocks = task
     device = torch.device("cuda")
     try:
         if what == "attention":
@@ -285,13 +285,12 @@ def compile_one(task: tuple[str, Any, Any]) -> str:
             merged = torch.empty_like(q)
             attend(q, tables.layer(0), partials, merged, blocks=blocks)
             return ""
-        k, *blocks = blocks if what == "matvec" else (2048, *blocks)
         matrix = pack(random_rows(form, 48, k, 0).to(device), form)
         out = torch.empty(48, device=device)
         if what == "unpack":
             unpack(matrix, block=blocks[0], num_warps=blocks[1])
         else:
-            matvec(matrix, Activations.room(k, device), out, blocks=tuple(blocks))
+            matvec(matrix, Activations.room(k, device), out, blocks=blocks)
     except Exception as error:  # a configuration that does not compile must not end the others
         return f"{task}: {type(error).__name__} {error}"
     return ""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import lzma
 import random
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -82,13 +80,7 @@ def evaluate(trainer: Trainer, suffix: str = "", **about: Any) -> dict[str, Any]
     `suffix` is part of the files' names.
     """
     found = answers(trainer)
-    report = adapter_metrics.summary(found)
-    report |= {"plan": asdict(trainer.plan), "steps": trainer.n_steps, "tokens": trainer.seen}
     name = torch.cuda.get_device_name() if trainer.device != "cpu" else "cpu"
-    report |= {"seconds": round(trainer.elapsed), "device": name, **about}
-    written = json.dumps(report, indent=1)
-    (trainer.out / f"metrics{suffix}.json").write_text(written, encoding="utf-8")
-    lines = "\n".join(json.dumps(asdict(o), ensure_ascii=False) for o in found)
-    (trainer.out / f"answers{suffix}.jsonl.xz").write_bytes(lzma.compress(lines.encode("utf-8")))
-    print(adapter_metrics.table(report), flush=True)
-    return report
+    run = {"plan": asdict(trainer.plan), "steps": trainer.n_steps, "tokens": trainer.seen}
+    run |= {"seconds": round(trainer.elapsed), "device": name, **about}
+    return adapter_metrics.write(trainer.out, suffix, found, run)

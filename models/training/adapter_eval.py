@@ -16,7 +16,7 @@ import json
 import lzma
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -94,12 +94,11 @@ class Reader:
         """Return log P of each text after `tokens`, as `docqa.protocols.Engine` does."""
         found = []
         for text in texts:
-            scores, total = self.read(list(tokens)), 0.0
-            for token in self.model.tokenize(text.encode(), add_bos=False, special=False):
+            ids = self.model.tokenize(text.encode(), add_bos=False, special=False)
+            total = 0.0
+            for i, token in enumerate(ids):
+                scores = self.read([*tokens, *ids[:i]])
                 total += float(np.log(softmax(scores.astype(np.float64))[token]))
-                self.model.eval([token])
-                self.held.append(token)
-                scores = self.scores()
             found.append(total)
         return found
 
@@ -195,21 +194,17 @@ def main() -> None:
         if len(found) % 25 == 0:
             print(f"{len(found)} prompts, {time.monotonic() - started:.0f} s", flush=True)
     about = {"kv": args.kv, "adapter": str(args.adapter and args.adapter.name)}
-    write(args.out, args.kv, found, about)
+    draw(args.out, args.kv, adapter_metrics.write(args.out, f"-{args.kv}", found, about))
     if args.choose:
         print("with the reader's say:")
-        write(args.out, f"{args.kv}-chosen", shown, about)
+        name = f"{args.kv}-chosen"
+        draw(args.out, name, adapter_metrics.write(args.out, f"-{name}", shown, about))
     if args.against:
         compare(found, args.against)
 
 
-def write(out: Path, name: str, found: list[Outcome], about: dict[str, str]) -> None:
-    """Write figures, answers and plots; print the figures."""
-    report = adapter_metrics.summary(found) | about
-    (out / f"metrics-{name}.json").write_text(json.dumps(report, indent=1), encoding="utf-8")
-    lines = "\n".join(json.dumps(asdict(o), ensure_ascii=False) for o in found)
-    (out / f"answers-{name}.jsonl.xz").write_bytes(lzma.compress(lines.encode("utf-8")))
-    print(adapter_metrics.table(report))
+def draw(out: Path, name: str, report: dict[str, Any]) -> None:
+    """Write the plots of a report."""
     for kind, drawing in plots(report).items():
         (out / f"{kind}-{name}.svg").write_text(drawing, encoding="utf-8")
 

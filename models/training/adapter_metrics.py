@@ -1,4 +1,4 @@
-"""Figures of the adapter's answers: EM, F1, citations, refusals. Pure functions on outcomes.
+"""Figures of the adapter's answers: EM, F1, citations, refusals. Functions on outcomes.
 
 An outcome is what one development prompt brought, on the GPU or through llama.cpp: the text that is
 said when refusing at once is forbidden, and the probability that the first token refuses. Whether
@@ -7,11 +7,14 @@ to refuse is left to a threshold on that probability, so both errors can be trad
 
 from __future__ import annotations
 
+import json
+import lzma
 import re
 import string
 from collections import Counter, defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -234,3 +237,18 @@ def table(report: dict[str, Any]) -> str:
     for name, found in report["refusals"].items():
         lines.append(f"{name}: " + " ".join(f"{p['right']}:{p['wrong']}" for p in found))
     return "\n".join(lines)
+
+
+def write(
+    out: Path, suffix: str, outcomes: Sequence[Outcome], about: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Write answers and their figures, with what is told `about` them; print and return these.
+
+    `suffix` is part of the files' names.
+    """
+    report = summary(outcomes) | dict(about)
+    (out / f"metrics{suffix}.json").write_text(json.dumps(report, indent=1), encoding="utf-8")
+    lines = "\n".join(json.dumps(asdict(o), ensure_ascii=False) for o in outcomes)
+    (out / f"answers{suffix}.jsonl.xz").write_bytes(lzma.compress(lines.encode("utf-8")))
+    print(table(report), flush=True)
+    return report

@@ -21,6 +21,7 @@ from pathlib import Path
 POINTERS = {
     "low_ptr": "*i32",
     "high_ptr": "*i32",
+    "factors_ptr": "*fp16",
     "subs_ptr": "*i8",
     "table_ptr": "*i32",
     "counts_ptr": "*i32",
@@ -38,8 +39,6 @@ def kind_of(name, constants):
     if name in ("k_codes_ptr", "v_codes_ptr"):
         bits = constants["k_bits" if name[0] == "k" else "v_bits"]
         return {16: "*fp16", 8: "*i8", 4: "*u8"}[bits]
-    if name == "factors_ptr":  # of a matrix; a vector's are float32
-        return "*fp16" if "per_super" in constants else "*fp32"
     if name.endswith("_ptr"):
         return "*fp16" if name.removesuffix("_ptr") in HALVES else "*fp32"
     return "fp32" if name in FLOATS else "i32"

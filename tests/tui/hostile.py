@@ -156,6 +156,10 @@ async def settle(app: DocqaApp) -> None:
         if widget.is_running and widget.call_later(done.set):
             with contextlib.suppress(TimeoutError):  # a widget that has gone never calls
                 await asyncio.wait_for(done.wait(), 5)
+    drawn = asyncio.Event()
+    if screen.call_after_refresh(drawn.set):
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(drawn.wait(), 5)
     await asyncio.sleep(SETTLE_S)
 
 
@@ -218,8 +222,12 @@ async def other_screens(app: DocqaApp, text: str) -> None:
     await until(lambda: app.screen.query(ContentTab), "why")
     tabs = app.screen.query_one(TabbedContent)
     await until(lambda: len(tabs.query(ContentTab)) == len(tabs.query(TabPane)), "the tabs")
+    # The table takes the focus when it is filled, and its tab comes forward with it: not before.
+    await until(lambda: app.focused and app.focused.id == "candidates", "the table's focus")
+    await settle(app)
     tabs.active = tabs.query(TabPane).last().id
     await settle(app)
+    await until(lambda: app.screen.query_one("#prompt").region, "the prompt")
     app.pop_screen()
     app.action_model()
     await settle(app)
