@@ -222,12 +222,14 @@ async def other_screens(app: DocqaApp, text: str) -> None:
     await until(lambda: app.screen.query(ContentTab), "why")
     tabs = app.screen.query_one(TabbedContent)
     await until(lambda: len(tabs.query(ContentTab)) == len(tabs.query(TabPane)), "the tabs")
-    # The table takes the focus when it is filled, and its tab comes forward with it: not before.
+    # Until all is mounted, the first tab still comes forward by itself, as does that of the table,
+    # which takes the focus: whatever is chosen before is undone before it was drawn.
     await until(lambda: app.focused and app.focused.id == "candidates", "the table's focus")
     await settle(app)
     tabs.active = tabs.query(TabPane).last().id
-    await settle(app)
     await until(lambda: app.screen.query_one("#prompt").region, "the prompt")
+    await settle(app)
+    assert tabs.active == tabs.query(TabPane).last().id
     app.pop_screen()
     app.action_model()
     await settle(app)
