@@ -10,8 +10,7 @@ from __future__ import annotations
 import json
 import lzma
 import re
-import string
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -19,10 +18,11 @@ from typing import Any
 
 import numpy as np
 
+from docqa.eval.metrics import exact_match, squad_normalised, token_f1
+
 MARKER = re.compile(r"\s*\[(\d+)\]")
 FENCED = re.compile(r'\n"""\n(.*)\n"""', re.DOTALL)  # a source's own text in the prompt
 MIN_HELD_WORDS = 3  # a shorter answer stands in other sources by chance: a number, a status
-ARTICLES = re.compile(r"\b(a|an|the)\b")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,29 +76,14 @@ def holding(sources: Sequence[str], references: Sequence[str], first: int) -> li
 
     Words are compared in SQuAD's normal form. References of a word or two are not looked for.
     """
-    wanted = [f" {normalised(r)} " for r in references]
+    wanted = [f" {squad_normalised(r)} " for r in references]
     wanted = [w for w in wanted if len(w.split()) >= MIN_HELD_WORDS]
     found = []
     for number, source in enumerate(sources, first):
-        held = f" {normalised(inner(source))} "
+        held = f" {squad_normalised(inner(source))} "
         if any(w in held for w in wanted):
             found.append(number)
     return found
-
-
-def normalised(text: str) -> str:
-    """Return SQuAD's normal form: lower case, without punctuation, articles, extra spaces."""
-    bare = "".join(c for c in text.lower() if c not in string.punctuation)
-    return " ".join(ARTICLES.sub(" ", bare).split())
-
-
-def f1(said: str, reference: str) -> float:
-    """Return the F1 of the words of two texts."""
-    a, b = normalised(said).split(), normalised(reference).split()
-    if not a or not b:
-        return float(a == b)
-    same = sum((Counter(a) & Counter(b)).values())
-    return 2 * same / (len(a) + len(b))
 
 
 def strict(text: str) -> str:
@@ -113,9 +98,9 @@ def score(outcome: Outcome) -> dict[str, float]:
     right = bool(cited) and cited == set(outcome.markers)
     if len(outcome.markers) == 1:  # one fact: any source in which it stands will do
         right = bool(cited) and cited <= {*outcome.markers, *outcome.holding}
-    best = max((f1(words, r) for r in outcome.references), default=0.0)
+    best = token_f1(words, outcome.references)
     return {
-        "em": float(any(normalised(words) == normalised(r) for r in outcome.references)),
+        "em": exact_match(words, outcome.references),
         "f1": best,
         "exact": float(any(strict(words) == strict(r) for r in outcome.references)),
         "cited": float(bool(cited)),

@@ -5,9 +5,6 @@ Everything is computed on development questions, on the passages that `reader_mi
 
 from __future__ import annotations
 
-import re
-import string
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from docqa.eval.metrics import exact_match, token_f1
 from models.reader_pairs import Ids, padded
 from models.training.reader_batches import pair_row
 from models.training.reader_records import KINDS, Arrays
@@ -35,22 +33,6 @@ class Scored:
     passages: npt.NDArray[np.int32]  # (Q, K), -1: none
     logits: Floats  # (Q, K)
     is_right: npt.NDArray[np.bool_]  # (Q, K)
-
-
-def normalise(text: str) -> str:
-    """Return SQuAD's normal form: lower case, no punctuation, no articles, single spaces."""
-    kept = "".join(c for c in text.lower() if c not in string.punctuation)
-    return " ".join(re.sub(r"\b(a|an|the)\b", " ", kept).split())
-
-
-def f1(said: str, answer: str) -> float:
-    """Return the harmonic mean of precision and recall of the words."""
-    ours, theirs = normalise(said).split(), normalise(answer).split()
-    shared = sum((Counter(ours) & Counter(theirs)).values())
-    if not shared:
-        return float(ours == theirs)
-    precision, recall = shared / len(ours), shared / len(theirs)
-    return 2 * precision * recall / (precision + recall)
 
 
 def best_span(start: Floats, end: Floats) -> tuple[int, int, float]:
@@ -102,8 +84,8 @@ def span_scores(
         first, last, _ = best_span(logits[begin : len(row) - 1, 0], logits[begin : len(row) - 1, 1])
         told = texts[str(query)]
         said = told["text"][told["offsets"][first][0] : told["offsets"][last][1]]
-        exact.append(normalise(said) == normalise(told["answer"]))
-        overlap.append(f1(said, told["answer"]))
+        exact.append(exact_match(said, [told["answer"]]))
+        overlap.append(token_f1(said, [told["answer"]]))
     return {"em": float(np.mean(exact)), "f1": float(np.mean(overlap)), "n": len(chosen)}
 
 

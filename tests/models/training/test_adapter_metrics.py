@@ -6,12 +6,6 @@ def outcome(set_name, text, p=0.0, references=("12 bar",), markers=(1,), **more)
     return m.Outcome(set_name, text, p, p > 0.5, list(references), list(markers), **more)
 
 
-def test_f1_is_squads():
-    assert m.f1("the Norman Conquest of England", "Norman Conquest") == 2 * 2 / 6
-    assert m.f1("", "x") == 0.0
-    assert m.normalised("The  U.S., an answer!") == "us answer"
-
-
 def test_exact_keeps_the_point_of_numbers():
     assert m.strict("1.5 V.") == "1.5 v"
     assert m.score(outcome("table", "15 V [1]", references=["1.5 V"]))["exact"] == 0.0

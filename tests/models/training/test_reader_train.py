@@ -42,14 +42,6 @@ def test_best_span_is_in_order_and_not_too_long():
     assert reader_eval.best_span(start, end)[:2] == (50, 52)
 
 
-@pytest.mark.parametrize(
-    ("said", "answer", "expected"),
-    [("the pump", "Pump", 1.0), ("12 bar", "12 mbar", 0.5), ("x", "y", 0.0), ("", "the", 1.0)],
-)
-def test_f1_of_words(said, answer, expected):
-    assert reader_eval.f1(said, answer) == pytest.approx(expected)
-
-
 def test_ranks_and_refusals():
     arrays = {"right_at": np.array([0, 1, 2, 2])}  # the last question has no answer
     logits = np.array([[0.0, 3.0, -np.inf], [2.0, 1.0, 0.0], [-1.0, -2.0, -3.0]], np.float32)
