@@ -3,7 +3,8 @@
 A name at the head of a document (its title, its file name, its first passages) tells what all of it
 is about, but the passage that answers seldom repeats it: among twelve accident reports, each has a
 "probable cause", and only the first page says where. So the question is asked of the document that
-it names, without the name. Names are what is written like one: codes, and words with a capital.
+it names, without the name. Names are what is written like one: codes, and words with a capital; in
+a question all in small letters, the words that have one in all passages found.
 """
 
 from __future__ import annotations
@@ -15,7 +16,14 @@ from functools import reduce
 from pathlib import Path
 
 from docqa.types import Candidate, Scope
-from docqa.wording import STOP_WORDS, content_words, family, identifier_spans, identifiers
+from docqa.wording import (
+    STOP_WORDS,
+    content_words,
+    family,
+    identifier_spans,
+    identifiers,
+    without_identifiers,
+)
 
 HEAD_CHUNKS = 3  # passages from its start, in which a document says what it is
 MAX_NAMED_CHUNKS = 2_000  # with a name; more do not tell which document is meant
@@ -29,6 +37,7 @@ Heads = Callable[[str, Scope], frozenset[int]]
 """Words → the documents with them, together, in one of their first HEAD_CHUNKS passages."""
 
 _CAPITAL = r"[A-Z][\w&]*(?:[-.][\w&]+)*"
+_SMALL = re.compile(r"(?<![\w'\u2019])[^\W\d_]{3,}(?!\w)")
 _FILE_WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+|[^\W\d_a-zA-Z]+")
 _RUN = re.compile(rf"\b{_CAPITAL}(?:[ ](?:of[ ]|and[ ]|&[ ])?{_CAPITAL})*")
 # Words with a capital that name no document: parts of one, times, and levels of a log.
@@ -68,7 +77,7 @@ def named_documents(
     documents, there is nothing to narrow.
     """
     found: list[tuple[_Name, frozenset[int]]] = []
-    for name in _names(question):
+    for name in _names(_truecased(question, candidates)):
         for part in _parts(name):
             if documents := _headed(part.text, candidates, heads, scope):
                 found.append((part, documents))
@@ -84,6 +93,23 @@ def named_documents(
         return None
     asked = _without(question, [name for name, _ in found])
     return Named(doc_ids, asked if len(content_words(asked)) >= MIN_WORDS else question)
+
+
+def _truecased(question: str, candidates: Sequence[Candidate]) -> str:
+    """Return a question in small letters with the capitals that its words have in the passages.
+
+    Source: truecasing (Lita et al., ACL 2003); the corpus is what was found.
+    """
+    if any(c.isupper() for c in without_identifiers(question, identifiers(question))):
+        return question
+    words = {m.group() for m in _SMALL.finditer(question) if not _is_plain(m.group())}
+    if not words:
+        return question
+    form = re.compile(rf"\b(?:{'|'.join(map(re.escape, words))})\b", re.IGNORECASE)
+    texts = (text for c in candidates for text in (c.chunk.text, c.title))
+    forms = {m.group() for text in texts for m in form.finditer(text)}
+    names = {f.lower() for f in forms} - forms
+    return _SMALL.sub(lambda m: m.group().title() if m.group() in names else m.group(), question)
 
 
 def _names(question: str) -> list[_Name]:

@@ -46,7 +46,11 @@ def best_span(start: Floats, end: Floats) -> tuple[int, int, float]:
 
 
 def run_rows(
-    forward: Forward, rows: Sequence[tuple[Ids, int]], *, keep_spans: bool
+    forward: Forward,
+    rows: Sequence[tuple[Ids, int]],
+    *,
+    keep_spans: bool,
+    batch_tokens: int = BATCH_TOKENS,
 ) -> tuple[Floats, list[Floats]]:
     """Return relevance logits (N,) and, if kept, the (T, 2) span logits of each row."""
     relevance = np.empty(len(rows), np.float32)
@@ -54,7 +58,7 @@ def run_rows(
     order = np.argsort([-len(row) for row, _ in rows], kind="stable")
     start = 0
     while start < len(order):
-        size = max(1, BATCH_TOKENS // len(rows[order[start]][0]))
+        size = max(1, batch_tokens // len(rows[order[start]][0]))
         batch = order[start : start + size]
         ids, types, lengths = padded(
             [rows[i][0] for i in batch], [rows[i][1] for i in batch], multiple=16
@@ -114,13 +118,25 @@ def score_candidates(
         found = found[:n_candidates]
         passages[row, : len(found)] = found
         is_right[row] = np.isin(passages[row], right) & (passages[row] >= 0)
+    return Scored(queries, passages, passage_logits(forward, arrays, queries, passages), is_right)
+
+
+def passage_logits(
+    forward: Forward,
+    arrays: Arrays,
+    queries: npt.NDArray[np.int64],
+    passages: npt.NDArray[np.int32],
+    *,
+    batch_tokens: int = BATCH_TOKENS,
+) -> Floats:
+    """Return the logits (Q, K) of each query's `passages` (Q, K), -inf where there is none (-1)."""
     where = [(r, c) for r, c in np.argwhere(passages >= 0)]
     rows = [pair_row(arrays, int(queries[r]), int(passages[r, c]))[:2] for r, c in where]
     logits = np.full(passages.shape, -np.inf, np.float32)
     if rows:
-        scores, _ = run_rows(forward, rows, keep_spans=False)
+        scores, _ = run_rows(forward, rows, keep_spans=False, batch_tokens=batch_tokens)
         logits[tuple(np.array(where).T)] = scores
-    return Scored(queries, passages, logits, is_right)
+    return logits
 
 
 def rank_scores(scored: Scored, arrays: Arrays) -> dict[str, float]:

@@ -74,6 +74,10 @@ def candidates():
         ("Probable cause of the accident NYC08CA047", {1}, "Probable cause of the accident"),
         ("What is NARA's main goal?", {3}, "What is main goal?"),
         ("Where is Venice?", {1}, "Where is Venice?"),  # nothing would be left to ask
+        # in small letters: a name has its capital wherever the passages have it
+        ("probable cause of the accident in venice", {1}, "probable cause of the accident"),
+        ("what was the probable cause in death valley?", {3}, "what was the probable cause?"),
+        ("what was the probable cause of NYC08CA047", {1}, "what was the probable cause"),
     ],
 )
 def test_the_named_document_is_found_and_the_name_cut(question, doc_ids, asked):
@@ -90,6 +94,8 @@ def test_the_named_document_is_found_and_the_name_cut(question, doc_ids, asked):
         "Is Venice or Elyria the worse accident?",  # of two
         "What Was The Probable Cause Of The Venice Accident Really?",  # capitals mean nothing
         "Which Accident happened in March?",  # of all, and a month
+        "which recovery was improper",  # words that are no names
+        "which accident was seen from venice or elyria",
     ],
 )
 def test_no_document_is_named(question):
