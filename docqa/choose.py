@@ -3,7 +3,7 @@
 What the language model wrote is one candidate, the trained reader's likeliest spans are the others.
 Both models say how likely each is, and the best by their sum is the answer:
 
-    log P(written) + READER · (log P(span | passage) + PASSAGE · logit P(the passage answers))
+    log P(written) / words^LENGTH + READER · (log P(span | passage) + PASSAGE · logit P(it answers))
 
 The models err in different places: a small one that writes is fluent and misses the line, the
 reader knows the line and not where the answer ends. Measured on the adapter's development prompts
@@ -25,6 +25,7 @@ from docqa.types import Evidence, PackedPrompt
 from docqa.wording import content_words
 
 READER, PASSAGE = 0.7, 4.0  # weights, see above
+LENGTH = 0.25  # a clause of forty words has forty chances to be unlikely (Wu et al. 2016, eq. 14)
 UNMARKED = 1.0  # a span that the reader did not name is less likely than those by so much, in logs
 MOST = 6  # spans that the model is asked about: more changed no figure by a point
 
@@ -36,6 +37,11 @@ class _Candidate:
     text: str
     marker: int
     read: float
+
+    @property
+    def n_words(self) -> int:
+        """At least 1."""
+        return max(1, len(without_markers(self.text).split()))
 
 
 def better_answer(
@@ -59,7 +65,11 @@ def better_answer(
     others = [span for span in spans if not _is_same(span, own)]
     asked = [own, *others[:MOST]]
     likely = engine.log_probs(prompt.tokens, [one.text for one in asked])
-    best = max(range(len(asked)), key=lambda i: likely[i] + READER * asked[i].read)
+    scores = [
+        log_p / one.n_words**LENGTH + READER * one.read
+        for one, log_p in zip(asked, likely, strict=True)
+    ]
+    best = scores.index(max(scores))
     return asked[best].text if best else None
 
 

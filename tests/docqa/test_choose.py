@@ -68,6 +68,17 @@ def test_a_passage_that_hardly_answers_lends_no_span():
     assert better("Ealy [1]", [good, poor], likely)[0] == "Ware [1]"
 
 
+def test_a_long_clause_may_be_less_likely_than_one_word():
+    clause = (
+        "the Supplier may end this Agreement with ninety days of notice to all of its customers"
+    )
+    read = source(f"Here {clause}.", [(clause, -1.0)])
+    likely = {"Ealy [1]": -9.0, f"{clause} [1]": -16.0}
+    assert better("Ealy [1]", [read], likely, "Who may end it?")[0] == f"{clause} [1]"
+    likely[f"{clause} [1]"] = -25.0
+    assert better("Ealy [1]", [read], likely, "Who may end it?")[0] is None
+
+
 def test_spans_without_the_number_that_is_asked_for_are_no_candidates():
     text = "Newton threw 41 passes for Rivera."
     read = source(text, [("Rivera", -0.1), ("41 passes", -2.0)])
