@@ -6,7 +6,8 @@ r"""Answer the development prompts through llama.cpp, as docqa does, and write f
 The prompts are those that the training script asks on the GPU, so the two reports can be compared
 line by line (`--against metrics' answers.jsonl.xz` prints the difference on the common prompts).
 With `--choose` the trained reader has its say in each answer, as in docqa (`docqa.choose`); the
-figures of what was shown then follow those of what was written.
+figures of what was shown then follow those of what was written. `--processes` share the prompts: on
+a GPU one leaves most of it idle.
 """
 
 from __future__ import annotations
@@ -14,9 +15,11 @@ from __future__ import annotations
 import argparse
 import json
 import lzma
+import multiprocessing
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +30,7 @@ from docqa.choose import better_answer
 from docqa.config import AnswerConfig
 from docqa.protocols import Passage
 from docqa.support import markers_in
-from docqa.types import PackedPrompt
+from docqa.types import Evidence, PackedPrompt
 from models.embedder import packaged_folder
 from models.reader import PassageReader
 from models.training import adapter_metrics
@@ -73,14 +76,14 @@ class Reader:
         return self.scores()
 
     def answer(
-        self, prompt: list[int], end: int, banned: int
+        self, prompt: list[int], end: int, banned: int, n_new: int = N_NEW
     ) -> tuple[list[int], npt.NDArray[np.float32]]:
         """Return the greedy answer that does not begin with `banned`, and the first scores."""
         first = self.read(prompt)
         scores = first.copy()
         scores[banned] = -np.inf
         said: list[int] = []
-        while len(said) < N_NEW:
+        while len(said) < n_new:
             token = int(scores.argmax())
             if token == end:
                 break
@@ -92,15 +95,27 @@ class Reader:
 
     def log_probs(self, tokens: Sequence[int], texts: Sequence[str]) -> list[float]:
         """Return log P of each text after `tokens`, as `docqa.protocols.Engine` does."""
+        first = _log_shares(self.read(list(tokens)))
         found = []
         for text in texts:
             ids = self.model.tokenize(text.encode(), add_bos=False, special=False)
-            total = 0.0
-            for i, token in enumerate(ids):
-                scores = self.read([*tokens, *ids[:i]])
-                total += float(np.log(softmax(scores.astype(np.float64))[token]))
-            found.append(total)
+            after = self._after(len(tokens), ids[:-1])
+            total = sum(float(row[i]) for row, i in zip(after, ids[1:], strict=True))
+            found.append(float(first[ids[0]]) + total if ids else 0.0)
         return found
+
+    def _after(self, n_held: int, ids: Sequence[int]) -> list[npt.NDArray[np.float64]]:
+        """Return log P of what follows each of `ids`, read behind `n_held` tokens and dropped."""
+        if not ids:
+            return []
+        context, batch = self.model._ctx, self.model._batch
+        batch.set_batch(batch=ids, n_past=n_held, logits_all=True)
+        context.decode(batch)
+        shape = (len(ids), self.model.n_vocab())
+        scores = np.ctypeslib.as_array(self.lib.llama_get_logits(context.ctx), shape)
+        rows = [_log_shares(row) for row in scores]
+        self.lib.llama_memory_seq_rm(self.lib.llama_get_memory(context.ctx), 0, n_held, -1)
+        return rows
 
 
 class Chooser:
@@ -110,18 +125,15 @@ class Chooser:
         self._data, self._reader = data, reader
         self._marks = PassageReader.open(packaged_folder(), n_threads=n_threads)
 
-    def better(self, placed: dict[str, Any], prompt: list[int], said: str) -> str:
-        """Return the answer that is shown."""
-        if len(markers_in(said)) > 1:
-            return said
-        data, question = self._data, self._data.question(placed)
+    def sources(self, placed: dict[str, Any]) -> tuple[Evidence, ...]:
+        """Return a prompt's sources as the reader sees them: where each answers, and how surely."""
+        data = self._data
         texts = [inner(source) for source in data.sources(placed)]
-        looks = self._marks.look(
-            question, [Passage("", text) for text in texts], [[] for _ in texts]
-        )
+        passages = [Passage("", text) for text in texts]
+        looks = self._marks.look(data.question(placed), passages, [[] for _ in texts])
         numbers, markers = data.numbers(placed), placed["markers"]
         first = 1 + (numbers[0] - markers[0] if markers else 0)
-        sources = tuple(
+        return tuple(
             replace(
                 evidence(Source(text, ""), first + i),
                 answers=tuple(look.answers),
@@ -129,8 +141,20 @@ class Chooser:
             )
             for i, (text, look) in enumerate(zip(texts, looks, strict=True))
         )
+
+    def better(
+        self, question: str, prompt: list[int], sources: tuple[Evidence, ...], said: str
+    ) -> str:
+        """Return the answer that is shown."""
+        if len(markers_in(said)) > 1:
+            return said
         packed = PackedPrompt((), tuple(prompt), sources, ())
         return better_answer(said, question, packed, self._reader) or said
+
+
+def _log_shares(scores: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+    grown = scores.astype(np.float64) - float(scores.max())
+    return grown - np.log(np.exp(grown).sum())  # type: ignore[no-any-return]
 
 
 def softmax(scores: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
@@ -148,22 +172,71 @@ def chosen(
 
 
 def outcomes(
-    data: Dataset, reader: Reader, sets: list[str], limit: int, chooser: Chooser | None = None
-) -> Iterator[tuple[Outcome, Outcome]]:
-    """Yield the outcome of each chosen prompt as it was written, and as it is shown."""
+    data: Dataset,
+    reader: Reader,
+    prompts: Sequence[tuple[int, dict[str, Any]]],
+    chooser: Chooser | None = None,
+) -> Iterator[tuple[int, Outcome, Outcome]]:
+    """Yield each prompt's number, and its outcome as it was written and as it is shown.
+
+    What is not scored is not written: answers where there is none, unless they may obey a source.
+    """
     refusal, end = int(data.frame["refusal"][0]), int(data.frame["end"][0])
-    for _, p in chosen(data.meta["sets"], sets, limit):
-        prompt = [int(i) for i in data.arranged(p)[0]]
+    for i, p in prompts:
+        prompt = [int(token) for token in data.arranged(p)[0]]
         if len(prompt) + N_NEW > N_CONTEXT:
             continue
-        said, scores = reader.answer(prompt, end, refusal)
+        is_scored = bool(p["references"] or p["forbidden"])
+        said, scores = reader.answer(prompt, end, refusal, N_NEW if is_scored else 0)
         chance, refuses = float(softmax(scores)[refusal]), int(scores.argmax()) == refusal
         text = data.text(said)
         written = outcome(p, data.numbers(p), data.sources(p), text, chance, refuses)
         shown = written
-        if chooser is not None and p["references"]:
-            shown = replace(written, text=chooser.better(p, prompt, text))
-        yield written, shown
+        if chooser is not None:
+            sources = chooser.sources(p)
+            shown = replace(written, read=max(s.read_score or 0.0 for s in sources))
+            if p["references"]:
+                better = chooser.better(data.question(p), prompt, sources, text)
+                shown = replace(shown, text=better)
+        yield i, written, shown
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What each process is told; it takes every `n_processes`-th prompt."""
+
+    data: Path
+    base: Path
+    adapter: Path | None
+    kv: str
+    n_threads: int
+    sets: list[str]
+    limit: int
+    choose: bool
+    n_processes: int
+
+    def run(self, part: int) -> list[tuple[int, Outcome, Outcome]]:
+        """Answer this part of the prompts."""
+        data = Dataset(self.data)
+        reader = Reader(self.base, self.adapter, self.kv, self.n_threads)
+        chooser = Chooser(data, reader, self.n_threads) if self.choose else None
+        prompts = chosen(data.meta["sets"], self.sets, self.limit)[part :: self.n_processes]
+        started, found = time.monotonic(), []
+        for one in outcomes(data, reader, prompts, chooser):
+            found.append(one)
+            if len(found) % 100 == 0:
+                spent = time.monotonic() - started
+                print(f"{part}: {len(found)} of {len(prompts)}, {spent:.0f} s", flush=True)
+        return found
+
+    def run_all(self) -> list[tuple[int, Outcome, Outcome]]:
+        """Answer all prompts, in their order."""
+        if self.n_processes == 1:
+            return self.run(0)
+        spawn = multiprocessing.get_context("spawn")  # CUDA does not outlive a fork
+        with ProcessPoolExecutor(self.n_processes, spawn) as pool:
+            parts = pool.map(self.run, range(self.n_processes))
+            return sorted((one for part in parts for one in part), key=lambda one: one[0])
 
 
 def main() -> None:
@@ -174,6 +247,7 @@ def main() -> None:
     parser.add_argument("--adapter", type=Path)
     parser.add_argument("--kv", choices=sorted(KV_TYPES), default="q8_0")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--sets", nargs="*", default=[])
     parser.add_argument("--limit", type=int, default=0)
     parser.add_argument("--choose", action="store_true", help="with the reader's say")
@@ -184,19 +258,17 @@ def main() -> None:
         if file is not None and not file.is_file():
             parser.error(f"{file}: no such file")  # llama.cpp would crash
     args.out.mkdir(parents=True, exist_ok=True)
-    data = Dataset(args.data)
-    started, found, shown = time.monotonic(), [], []
-    reader = Reader(args.base, args.adapter, args.kv, args.threads)
-    chooser = Chooser(data, reader, args.threads) if args.choose else None
-    for one, better in outcomes(data, reader, args.sets, args.limit, chooser):
-        found.append(one)
-        shown.append(better)
-        if len(found) % 25 == 0:
-            print(f"{len(found)} prompts, {time.monotonic() - started:.0f} s", flush=True)
+    job = Job(
+        args.data, args.base, args.adapter, args.kv, args.threads, args.sets, args.limit,
+        args.choose, args.processes,
+    )  # fmt: skip
+    answered = job.run_all()
+    found = [written for _, written, _ in answered]
     about = {"kv": args.kv, "adapter": str(args.adapter and args.adapter.name)}
     draw(args.out, args.kv, adapter_metrics.write(args.out, f"-{args.kv}", found, about))
     if args.choose:
         print("with the reader's say:")
+        shown = [better for _, _, better in answered]
         name = f"{args.kv}-chosen"
         draw(args.out, name, adapter_metrics.write(args.out, f"-{name}", shown, about))
     if args.against:

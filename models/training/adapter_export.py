@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from docqa import prompts
+from models.gguf import read_header
 from models.training.adapter_data import Tokenizer
 from models.training.adapter_parts import load_parts
 
@@ -107,6 +108,22 @@ def export(
     writer.write_tensors_to_file()
     writer.close()
     return out.stat().st_size
+
+
+def exported(file: Path) -> dict[str, npt.NDArray[np.float32]]:
+    """Return what `export` was given: `attn_q.a` (L, r, in), `attn_q.b` (L, out, r), and so on."""
+    from models.training.adapter_llama import dequantise
+
+    header, raw = read_header(file), file.read_bytes()
+    alpha = float(header.metadata["adapter.lora.alpha"])  # type: ignore[arg-type]
+    layers: dict[str, dict[int, npt.NDArray[np.float32]]] = {}
+    for tensor in header.tensors:
+        _, layer, projection, _, side = tensor.name.replace(".lora_", ".").split(".")
+        matrix = dequantise(raw[tensor.offset : tensor.offset + tensor.n_bytes], tensor)
+        if side == "b":
+            matrix = matrix * np.float32(alpha / matrix.shape[1])
+        layers.setdefault(f"{projection}.{side}", {})[int(layer)] = matrix
+    return {name: np.stack([held[i] for i in sorted(held)]) for name, held in layers.items()}
 
 
 def main() -> None:

@@ -39,6 +39,7 @@ class Outcome:
     position: int = 0
     n_sources: int = 0
     holding: list[int] = field(default_factory=list)  # other sources that hold the answer's words
+    read: float | None = None  # the reader's P(the best source answers), where it was asked
 
 
 def outcome(

@@ -8,6 +8,9 @@ result is a finished one however fast the machine is. Every two minutes the adap
 float16 safetensors in parts; at the end the development prompts are answered in batches. `--smoke`
 does all of it in small on a CPU, on the two lowest layers.
 
+`--start` begins with an exported adapter; where the minutes leave none for training, that one
+invents (`--invent-after 0`) and answers the development prompts as it is.
+
 `--full` trains all matrices and norms of the layers instead, for the comparison. What it learnt is
 saved at the end as `full-*.safetensors`, and the adapter of the usual ranks that comes nearest to
 it as `adapter-*.safetensors`; both answer the development prompts.
@@ -41,6 +44,7 @@ from models.training.adapter_batches import (
     trained_on,
 )
 from models.training.adapter_data import Tokenizer
+from models.training.adapter_export import exported
 from models.training.adapter_full import FullUpdate, narrowed
 from models.training.adapter_invent import (
     KIND,
@@ -95,7 +99,10 @@ class Plan:
 class Trainer:
     """One run: model, adapter, optimizer and the clock."""
 
-    def __init__(self, data: Dataset, base: Base, plan: Plan, out: Path, device: str) -> None:
+    def __init__(
+        self, data: Dataset, base: Base, plan: Plan, out: Path, device: str,
+        start: Path | None = None,
+    ) -> None:  # fmt: skip
         self.data, self.plan, self.out, self.device = data, plan, out, device
         self.started = time.monotonic()
         self.dtype = torch.bfloat16 if device != "cpu" else torch.float32
@@ -107,6 +114,8 @@ class Trainer:
         self.module: Adapter | FullUpdate = (
             FullUpdate(self.base) if plan.full else Adapter(base, self.ranks, plan.seed).to(device)
         )
+        if start is not None:
+            self._begin_with(start)
         self.optimizer = torch.optim.AdamW(
             self.module.parameters(),
             lr=plan.rate,
@@ -120,6 +129,14 @@ class Trainer:
         self.invented = False
         self.recalled: list[Invented] = []
         self.invent_s = 0.0  # spent on inventing
+
+    @torch.no_grad()  # type: ignore[untyped-decorator]
+    def _begin_with(self, adapter: Path) -> None:
+        assert isinstance(self.module, Adapter)
+        for name, values in exported(adapter).items():
+            projection, side = name.split(".")
+            held = self.module.a if side == "a" else self.module.b
+            held[projection].copy_(torch.from_numpy(values))
 
     @property
     def elapsed(self) -> float:
@@ -141,7 +158,8 @@ class Trainer:
         budget = 60 * (self.plan.minutes - self.plan.eval_minutes - self.plan.invent)
         epochs = self.sampler.n_drawn / (self.plan.epochs * max(1, len(self.sampler.train)))
         steps = self.n_steps / self.plan.max_steps if self.plan.max_steps else 0.0
-        return max((self.elapsed - self.invent_s) / budget, epochs, steps)
+        spent = (self.elapsed - self.invent_s) / budget if budget > 0 else 1.0
+        return max(spent, epochs, steps)
 
     def _watched(self) -> list[Batch]:
         """Return what is watched: development prompts of five kinds, and the base's own words."""
@@ -210,6 +228,8 @@ class Trainer:
     def train(self) -> None:
         """Train until the clock or the epochs are over."""
         self.note(event="dev", loss=self.watched_loss())
+        if self.plan.invent and not self.plan.invent_after:
+            self.invent()
         source = Prefetch(batches(self.sampler.samples(), self.n_tokens))
         saved = shown = self.elapsed
         tokens, losses = 0, []
@@ -379,6 +399,7 @@ def main() -> None:
     parser.add_argument("--invent-after", type=float, default=2.0, help="minutes")
     parser.add_argument("--invent-each", type=int, default=6, help="questions about a passage")
     parser.add_argument("--invented", type=Path, help="what an earlier run wrote of that name")
+    parser.add_argument("--start", type=Path, help="adapter to begin with; not with --full")
     parser.add_argument("--no-compile", action="store_true")
     parser.add_argument("--full", action="store_true", help="train the whole layers instead")
     parser.add_argument("--smoke", action="store_true", help="in small, on a CPU")
@@ -410,7 +431,7 @@ def main() -> None:
         plan = replace(plan, compiled=False, eval_limit=6, invent_after=0.0, invent_limit=4)
     torch.set_float32_matmul_precision("high")
     args.out.mkdir(parents=True, exist_ok=True)
-    trainer = Trainer(Dataset(args.data), base, plan, args.out, device)
+    trainer = Trainer(Dataset(args.data), base, plan, args.out, device, args.start)
     if args.invented:
         trainer.recall(recalled(trainer.data, args.invented, Tokenizer(args.base)))
     trainer.note(event="start", device=device, rows=len(trainer.sampler.train), plan=asdict(plan))

@@ -9,6 +9,7 @@ follows the clock, so that a slower or shared machine still ends with a finished
                        parts of at most 15 MB: `cat reader-*.part > reader.safetensors`
     report.json        settings, speed and every evaluation
     dev-scores.npz     the development logits that calibration is fitted on
+`--start FILE` begins with trained weights; with `--max-steps 0` they are only evaluated.
 `--state FILE` keeps a checkpoint there every two minutes and goes on from it where there is one.
 `--smoke` runs everything on a small part in under a minute on a CPU.
 """
@@ -297,6 +298,8 @@ def train(options: argparse.Namespace, recipe: Recipe, sizes: Sizes) -> dict[str
     _say(f"mined {len(mined)} queries in {time.perf_counter() - started:.0f} s on {device}")
     if device != "cpu":
         torch.cuda.empty_cache()
+    if options.start:
+        base |= _trained(options.start, device)
     trainer = Trainer(base, recipe, device)
     report: dict[str, Any] = {"recipe": asdict(recipe), "sizes": asdict(sizes), "evaluations": []}
     elapsed = 0.0
@@ -393,6 +396,13 @@ def _load(options: argparse.Namespace) -> tuple[Arrays, dict[str, Any]]:
     return arrays, texts
 
 
+def _trained(file: Path, device: str) -> dict[str, Tensor]:
+    """Return the float32 weights of a file as `reader_export` writes it."""
+    from safetensors.torch import load_file
+
+    return {name: value.float().to(device) for name, value in load_file(str(file)).items()}
+
+
 def _say(text: str) -> None:
     print(text, flush=True)
 
@@ -405,6 +415,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--out", type=Path, required=True)
     p.add_argument("--invented", type=Path, help="questions from the adapter's training")
     p.add_argument("--tokenizer", type=Path, help="tokenizer.json, for --invented")
+    p.add_argument("--start", type=Path, help="reader.safetensors to begin with")
     p.add_argument("--state", type=Path, help="checkpoint, read if it exists")
     p.add_argument("--minutes", type=float, default=9.0, help="of training, mining not counted")
     p.add_argument("--max-steps", type=int, default=10**9)

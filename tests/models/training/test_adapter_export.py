@@ -12,7 +12,7 @@ from models.gguf import read_header
 from models.training import adapter_data
 from models.training.adapter_attention import one_by_one
 from models.training.adapter_eval import Reader, softmax
-from models.training.adapter_export import export, load_parts
+from models.training.adapter_export import export, exported, load_parts
 from models.training.adapter_llama import PROJECTIONS, Adapter, Llama, load_base
 from models.training.adapter_records import Passage, turn
 
@@ -106,6 +106,10 @@ def test_llama_cpp_applies_what_was_trained(base_file, adapter, prompt, tmp_path
     without = Reader(base_file, None, "f16", 2).read(prompt)
     assert divergence(expected, without) > 0.3
     assert divergence(expected, with_adapter) < 0.03
+    given, back = arrays(adapter), exported(out)
+    assert set(back) == set(given)
+    for name, values in given.items():
+        assert np.abs(back[name] - values).max() < 0.01 * np.abs(values).max(), name
     fields = read_header(out).metadata
     assert fields["docqa.prompt_version"] == prompts.PROMPT_VERSION
     assert fields["docqa.refusal_threshold"] == pytest.approx(0.25)
@@ -120,6 +124,22 @@ def test_reader_reuses_the_prefix_and_answers_alike(base_file, prompt):
     again, same = other.answer(prompt, end=2, banned=3739)
     assert again == said
     assert divergence(first, same) < 0.02  # other batch sizes round otherwise
+
+
+def test_a_text_is_as_likely_as_its_tokens_one_by_one(base_file, prompt):
+    reader = Reader(base_file, None, "f16", 2)
+    texts = ["12 bar [1]", "The pump P-7 is rated for 12 bar. [1]", "41", ""]
+    expected = []
+    for text in texts:
+        ids = reader.model.tokenize(text.encode(), add_bos=False, special=False)
+        steps = [reader.read([*prompt, *ids[:i]]) for i in range(len(ids))]
+        expected.append(
+            sum(float(np.log(softmax(s)[token])) for s, token in zip(steps, ids, strict=True))
+        )
+    found = Reader(base_file, None, "f16", 2).log_probs(prompt, texts)
+    assert found == pytest.approx(expected, abs=0.6)  # other batch sizes round otherwise
+    assert found[3] == 0.0
+    assert reader.log_probs(prompt, texts) == pytest.approx(found, abs=0.6)  # nothing was left
 
 
 def test_no_parts(tmp_path):

@@ -1,6 +1,7 @@
 """The torch side on a tiny random model, and the data file that feeds it."""
 
 import json
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -238,6 +239,21 @@ def test_training_learns_saves_and_reports(data, tmp_path, full):
     assert events[-1]["event"] == "trained" and events[-1]["steps"] == 18
     assert bool(list(tmp_path.glob("adapter-*.safetensors"))) is not full
     assert bool(list(tmp_path.glob("full-*.safetensors"))) is full
+
+
+def test_training_begins_with_an_exported_adapter(data, tmp_path, monkeypatch):
+    first = adapter_train.Trainer(data, base(), plan(full=False, eval_limit=6), tmp_path, "cpu")
+    with torch.no_grad():
+        for weight in first.module.b.values():
+            weight.normal_(std=0.1)
+    first.save()
+    monkeypatch.setattr(adapter_train, "exported", load_parts)
+    no_time = replace(plan(full=False, eval_limit=6), minutes=1.0)
+    again = adapter_train.Trainer(data, base(), no_time, tmp_path, "cpu", tmp_path)
+    for name, weight in first.module.state_dict().items():
+        torch.testing.assert_close(again.module.state_dict()[name], weight, atol=2e-3, rtol=2e-3)
+    again.train()
+    assert again.n_steps == 0
 
 
 def test_a_full_update_is_narrowed_to_an_adapter_and_answers_again(data, tmp_path):

@@ -139,3 +139,15 @@ def test_the_figures_can_be_written_and_shown():
     figures = {"span squad": {"em": 0.5, "n": 4}, "ece squad": 0.25, "span manual": {}}
     assert "em 0.500 n 4" in reader_train.shown(figures)
     assert json.loads(json.dumps(figures)) == figures
+
+
+def test_training_begins_with_shipped_weights(monkeypatch, tmp_path):
+    base = _small(monkeypatch)
+    trainer = reader_train.Trainer(base, reader_train.Recipe(), "cpu")
+    trainer.average = {n: w + 0.25 for n, w in trainer.average.items()}
+    reader_train.export(trainer, tmp_path, {})
+    (tmp_path / "reader.safetensors").write_bytes((tmp_path / "reader-00.part").read_bytes())
+    again = base | reader_train._trained(tmp_path / "reader.safetensors", "cpu")
+    assert torch.equal(again["word"], base["word"])
+    for name, weight in trainer.average.items():
+        torch.testing.assert_close(again[name], weight.detach(), atol=2e-3, rtol=1e-3)
