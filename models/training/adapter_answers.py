@@ -24,19 +24,21 @@ MAX_ROWS = 512
 Placed = tuple[dict[str, Any], np.ndarray]
 
 
-def is_long(item: Placed) -> bool:
-    """Return whether the answer may be a sentence rather than a few words."""
-    return not item[0]["name"].startswith(SHORT)
+def longest_answer(item: Placed) -> int:
+    """Return how many tokens may be written: a sentence, a few words, or what is not scored."""
+    if not (item[0]["references"] or item[0]["forbidden"]):
+        return 1
+    return N_NEW_SHORT if item[0]["name"].startswith(SHORT) else N_NEW
 
 
 def grouped(made: list[Placed], n_tokens: int) -> list[list[Placed]]:
     """Return batches of prompts of similar length and kind of answer."""
-    ordered = sorted(made, key=lambda m: (is_long(m), len(m[1])))
+    ordered = sorted(made, key=lambda m: (longest_answer(m), len(m[1])))
     groups: list[list[Placed]] = [[]]
     for item in ordered:
         longest = len(item[1])
         full = (len(groups[-1]) + 1) * longest > n_tokens or len(groups[-1]) >= MAX_ROWS
-        if groups[-1] and (full or is_long(groups[-1][0]) != is_long(item)):
+        if groups[-1] and (full or longest_answer(groups[-1][0]) != longest_answer(item)):
             groups.append([])
         groups[-1].append(item)
     return groups
@@ -63,8 +65,9 @@ def answers(trainer: Trainer) -> list[adapter_metrics.Outcome]:
             trainer.note(event="evaluation cut", groups=i, of=len(groups))
             break
         prompts = [prompt for _, prompt in group]
-        n_new = N_NEW if is_long(group[0]) else N_NEW_SHORT
-        texts, chances = trainer.llama.generate(merged, prompts, end, n_new, refusal)
+        texts, chances = trainer.llama.generate(
+            merged, prompts, end, longest_answer(group[0]), refusal
+        )
         best = chances.argmax(-1).tolist()
         chance = chances[:, refusal].tolist()
         for (p, _), ids, top, p_no in zip(group, texts, best, chance, strict=True):

@@ -136,7 +136,8 @@ class Trainer:
         for name, values in exported(adapter).items():
             projection, side = name.split(".")
             held = self.module.a if side == "a" else self.module.b
-            held[projection].copy_(torch.from_numpy(values))
+            weight = held[projection]
+            weight.copy_(torch.from_numpy(values[: len(weight)]))  # all layers, unless in small
 
     @property
     def elapsed(self) -> float:
