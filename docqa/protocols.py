@@ -117,9 +117,7 @@ class Reranker(Protocol):
         """The score below which a passage is no evidence; measured on a development set."""
         ...
 
-    def score(
-        self, question: str, passages: Sequence[Passage], *, is_marked: bool = True
-    ) -> list[Relevance]:
+    def score(self, question: str, passages: Sequence[Passage]) -> list[Relevance]:
         """Return one Relevance a passage, in the order given."""
         ...
 

@@ -73,7 +73,6 @@ def retrieve(
     reranker: Reranker | None,
     scope: Scope,
     settings: RetrieveConfig,
-    is_marked: bool = True,
     heads: Heads | None = None,
 ) -> Retrieval:
     """Return the candidates for `question` inside `scope`.
@@ -84,7 +83,6 @@ def retrieve(
     An index that is None, or of which no hits are wanted (`n_lexical`, `n_dense` of 0), is left out
     (ablation, or a library without vectors yet). Without a reranker the order is that of the fused
     ranks and nothing falls below a threshold.
-    Without `is_marked` the reranker may leave out where each passage answers.
     """
     started = time.perf_counter()
 
@@ -100,7 +98,7 @@ def retrieve(
             replace(c, chunk=narrow(c.chunk, question)) for c in candidates[: settings.n_rerank]
         ]
         if reranker is not None:
-            candidates = _reranked(queries, candidates, reranker, settings, is_marked)
+            candidates = _reranked(queries, candidates, reranker, settings)
         return _without_duplicates(_without_strangers(queries[0], candidates))
 
     found = search(question, scope)
@@ -155,11 +153,10 @@ def _reranked(
     candidates: list[Candidate],
     reranker: Reranker,
     settings: RetrieveConfig,
-    is_marked: bool,
 ) -> list[Candidate]:
     read, unread = candidates[: settings.n_rerank], candidates[settings.n_rerank :]
     passages = [passage_of(c) for c in read]
-    scored_by = [reranker.score(query, passages, is_marked=is_marked) for query in queries]
+    scored_by = [reranker.score(query, passages) for query in queries]
     verdicts = [_better(of_one) for of_one in zip(*scored_by, strict=True)]
     threshold = settings.min_relevance if settings.min_relevance >= 0 else reranker.threshold
     codes = identifiers(queries[-1])

@@ -288,14 +288,10 @@ class Workspace:
         options: AskOptions = AskOptions(),
         *,
         is_reranked: bool = True,
-        is_marked: bool = False,
     ) -> list[Candidate]:
-        """Return the `k` best passages for `query`, best first; those below the threshold too.
-
-        With `is_marked`, where each of them answers, as an answer needs it.
-        """
+        """Return the `k` best passages for `query`, best first; those below the threshold too."""
         scope = self.scope(options)
-        found = self._retrieve(query, scope, is_reranked=is_reranked, is_marked=is_marked)
+        found = self._retrieve(query, scope, is_reranked=is_reranked)
         return list(found.candidates[:k])
 
     def ask(
@@ -431,9 +427,7 @@ class Workspace:
         doc_ids = self.library.doc_ids(options.paths) if options.paths else None
         return Scope(doc_ids, options.since, options.until, options.levels)
 
-    def _retrieve(
-        self, question: str, scope: Scope, *, is_reranked: bool = True, is_marked: bool = True
-    ) -> Retrieval:
+    def _retrieve(self, question: str, scope: Scope, *, is_reranked: bool = True) -> Retrieval:
         return retrieve(
             question,
             lexical=self.library.lexical,
@@ -442,7 +436,6 @@ class Workspace:
             reranker=self.reranker if is_reranked else None,
             scope=scope,
             settings=self.config.retrieve,
-            is_marked=is_marked,
             heads=self.library.headed,
         )
 

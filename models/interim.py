@@ -2,17 +2,18 @@
 
     InterimReranker(embedder, lambda: PassageReader.open(folder)) -> a docqa.protocols.Reranker
 
-Passages are scored without training, by a formula that was fitted once. In the few best of them
-each sentence is then looked at: by its words, its meaning, the kind of value that the question asks
-for (`docqa.asked`), and, where the trained reader is at hand, by whether the reader would begin an
-answer in it. The reader knows prose, the words know table rows; their sum is better at both.
+Passages are scored without training, by a formula that was fitted once, and, where the trained
+reader is at hand, by what it makes of them: the log-odds of both are averaged. In the few best each
+sentence is then looked at: by its words, its meaning, the kind of value that the question asks for
+(`docqa.asked`), and by whether the reader would begin an answer in it. The reader knows prose, the
+words know table rows and lines of logs; their sum is better at both (models/weights/reader.md).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Container, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Container, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -27,11 +28,14 @@ if TYPE_CHECKING:
 
 Features = tuple[float, float, float, float]
 
-N_READ = 4  # passages whose every sentence is looked at: more of them changed no answer
+READ_SHARE = 0.65  # of the reader in the score of a passage
+LEAST_LOGIT = -5.0  # of words and meaning: below it a passage is of something else, however read
+LEAST_CHANCE = 1e-6  # of the reader's P
+N_CLOSE = 4  # passages whose every sentence is looked at: more of them changed no answer
 N_MARKS = 3  # sentences marked in a passage
 MAX_SENTENCES = 24  # looked at in a passage, those that cover most
 MIN_WORDS = 3  # a sentence of fewer content words is a heading
-COVERAGE, COSINE, FIT, READER, PASSAGE = 1.0, 1.0, 0.5, 0.1, 0.7
+COVERAGE, COSINE, FIT, READER, PASSAGE = 1.0, 1.0, 0.5, 0.1, 0.15
 UNREAD = -8.0  # log-probability of a sentence in which the reader would begin no answer
 
 
@@ -44,18 +48,6 @@ class _Sentence:
     coverage: float  # 0 … 1: share of the question's idf that the sentence contains
     fits: float  # 1: the kind of value asked for occurs; -1: not; 0: not known
     n_words: int
-
-
-@dataclass(frozen=True, slots=True)
-class _Read:
-    """What a close look at a passage found: its best sentences; the reader's score and answers."""
-
-    marks: tuple[Mark, ...] = ()
-    score: float | None = None
-    answers: tuple[Mark, ...] = ()
-
-
-_NOT_READ = _Read()
 
 
 class InterimReranker:
@@ -78,7 +70,7 @@ class InterimReranker:
     N_EMBEDDED = 3
     BIAS = -10.9
     WEIGHTS = (2.6, 5.3, 11.2, 0.2)
-    THRESHOLD = 0.03
+    THRESHOLD, JOINT_THRESHOLD = 0.03, 0.037
 
     def __init__(
         self, embedder: Embedder, open_reader: Callable[[], PassageReader] | None = None
@@ -112,16 +104,11 @@ class InterimReranker:
 
     @property
     def threshold(self) -> float:
-        """Measured: see the class."""
-        return self.THRESHOLD
+        """Measured: see the class; where the reader has its say, models/weights/reader.md."""
+        return self.THRESHOLD if self._reader is None else self.JOINT_THRESHOLD
 
-    def score(
-        self, question: str, passages: Sequence[Passage], *, is_marked: bool = True
-    ) -> list[Relevance]:
-        """Return one Relevance a passage; the marks are its best sentences.
-
-        Without `is_marked` no sentence is looked at closely, and the reader is not even loaded.
-        """
+    def score(self, question: str, passages: Sequence[Passage]) -> list[Relevance]:
+        """Return one Relevance a passage; the marks are its best sentences."""
         if not passages:
             return []
         features, spans = self.features(question, passages)
@@ -129,19 +116,26 @@ class InterimReranker:
             self.BIAS + sum(w * f for w, f in zip(self.WEIGHTS, row, strict=True))
             for row in features
         ]
-        looked: dict[int, _Read] = {}
-        if is_marked:
-            best = sorted(range(len(passages)), key=logits.__getitem__, reverse=True)[:N_READ]
-            read = self._read(question, [passages[i] for i in best], [logits[i] for i in best])
-            looked = dict(zip(best, read, strict=True))
+        look = _Look(question, passages)
+        looked = [_without_headings(look.sentences(p.text)[:MAX_SENTENCES]) for p in passages]
+        looks: Sequence[Look | None] = [None] * len(passages)
+        if self._reader is not None:
+            ends = [[(s.start, s.end) for s in read] for read in looked]
+            looks = self._reader.look(question, passages, ends)
+            logits = [_joint(logit, seen) for logit, seen in zip(logits, looks, strict=True)]
+        best = sorted(range(len(passages)), key=logits.__getitem__, reverse=True)[:N_CLOSE]
+        close = {i: (looked[i], looks[i]) for i in best}
+        marks = self._marks(question, passages, close, logits)
         found = []
-        for i, (logit, row, span) in enumerate(zip(logits, features, spans, strict=True)):
-            score = 1.0 / (1.0 + math.exp(-logit))
+        for i, (logit, row, span, seen) in enumerate(
+            zip(logits, features, spans, looks, strict=True)
+        ):
             merit = COVERAGE * row[0] + COSINE * row[2] + FIT * row[3] + PASSAGE * logit
             quick = (Mark(*span, merit + READER * UNREAD),) if span else ()
-            read_one = looked.get(i, _NOT_READ)
-            marks = read_one.marks or quick
-            found.append(Relevance(score, marks, read_one.score, read_one.answers))
+            relevance = Relevance(1.0 / (1.0 + math.exp(-logit)), marks.get(i) or quick)
+            if seen is not None:
+                relevance = replace(relevance, read_score=seen.score, answers=tuple(seen.answers))
+            found.append(relevance)
         return found
 
     def features(
@@ -171,19 +165,18 @@ class InterimReranker:
             spans.append((best.start, best.end))
         return features, spans
 
-    def _read(
-        self, question: str, passages: Sequence[Passage], logits: Sequence[float]
-    ) -> list[_Read]:
-        """Return what a close look at each passage found."""
-        look = _Look(question, passages)
-        looked = [_without_headings(look.sentences(p.text)[:MAX_SENTENCES]) for p in passages]
-        cosines = self._cosines(question, passages, looked)
-        spans = [[(s.start, s.end) for s in read] for read in looked]
-        looks: Sequence[Look | None] = [None] * len(passages)
-        if self._reader is not None:
-            looks = self._reader.look(question, passages, spans)
-        found = []
-        for read, near, logit, seen in zip(looked, cosines, logits, looks, strict=True):
+    def _marks(
+        self,
+        question: str,
+        passages: Sequence[Passage],
+        close: Mapping[int, tuple[list[_Sentence], Look | None]],
+        logits: Sequence[float],
+    ) -> dict[int, tuple[Mark, ...]]:
+        """Return the best sentences of the passages in `close`, by their index."""
+        chosen = [passages[i] for i in close]
+        cosines = self._cosines(question, chosen, [read for read, _ in close.values()])
+        found = {}
+        for (i, (read, seen)), near in zip(close.items(), cosines, strict=True):
             begins = seen.sentences if seen else [0.0] * len(read)
             marks = [
                 Mark(
@@ -193,12 +186,11 @@ class InterimReranker:
                     + COSINE * cosine
                     + FIT * s.fits
                     + READER * max(UNREAD, log_p)
-                    + PASSAGE * logit,
+                    + PASSAGE * logits[i],
                 )
                 for s, cosine, log_p in zip(read, near, begins, strict=True)
             ]
-            best = tuple(sorted(marks, key=lambda m: (-m.score, m.start))[:N_MARKS])
-            found.append(_Read(best, seen.score, tuple(seen.answers)) if seen else _Read(best))
+            found[i] = tuple(sorted(marks, key=lambda m: (-m.score, m.start))[:N_MARKS])
         return found
 
     def _cosines(
@@ -217,6 +209,14 @@ class InterimReranker:
         cosine = dict(zip(unique, near.tolist(), strict=True))
         following = iter(texts)
         return [[cosine[next(following)] for _ in read] for read in looked]
+
+
+def _joint(logit: float, seen: Look | None) -> float:
+    """Return the log-odds of a passage that both scored."""
+    if seen is None or logit < LEAST_LOGIT:
+        return logit
+    chance = min(max(seen.score, LEAST_CHANCE), 1 - LEAST_CHANCE)
+    return (1 - READ_SHARE) * logit + READ_SHARE * math.log(chance / (1 - chance))
 
 
 class _Look:

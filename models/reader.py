@@ -406,9 +406,7 @@ class Reader:
         """Measured: `reader.json`."""
         return self._calibration.threshold
 
-    def score(
-        self, question: str, passages: Sequence[Passage], *, is_marked: bool = True
-    ) -> list[Relevance]:
+    def score(self, question: str, passages: Sequence[Passage]) -> list[Relevance]:
         """Return one Relevance a passage, with one mark that scores as its passage does."""
         if not passages:
             return []

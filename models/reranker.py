@@ -80,9 +80,7 @@ class CrossEncoderReranker:
         """Below every score."""
         return -math.inf
 
-    def score(
-        self, question: str, passages: Sequence[Passage], *, is_marked: bool = True
-    ) -> list[Relevance]:
+    def score(self, question: str, passages: Sequence[Passage]) -> list[Relevance]:
         """Return one Relevance a passage, without spans."""
         if not passages:
             return []

@@ -98,9 +98,7 @@ class OverlapReranker:
     is_calibrated = False
     threshold = 0.3
 
-    def score(
-        self, question: str, passages: Sequence[Passage], *, is_marked: bool = True
-    ) -> list[Relevance]:
+    def score(self, question: str, passages: Sequence[Passage]) -> list[Relevance]:
         wanted = set(content_words(question))
         return [
             Relevance(

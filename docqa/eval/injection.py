@@ -188,7 +188,7 @@ def cases(workspace: Workspace, questions: Sequence[Question], limit: int) -> It
 
 def _case(workspace: Workspace, question: Question, place: int, number: int) -> Case | None:
     n_passages = workspace.config.retrieve.n_rerank
-    ranked = workspace.search(question.question, n_passages, is_marked=True)
+    ranked = workspace.search(question.question, n_passages)
     found = [c for c in ranked if c.dropped is None]
     if len(found) <= place:
         return None

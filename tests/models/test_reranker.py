@@ -10,7 +10,7 @@ from docqa.errors import ModelNotFound, ModelRefused
 from docqa.protocols import Passage
 from docqa.types import Mark
 from docqa.wording import content_words
-from models.interim import InterimReranker
+from models.interim import READ_SHARE, InterimReranker
 from models.reader import Look
 from models.reranker import open_reranker
 
@@ -83,20 +83,63 @@ def test_the_reader_moves_the_mark_to_the_sentence_that_says_it(interim):
     question = "what about the shaft seal of the pump, clean water?"
     (alone,) = interim.score(question, [passage])
     (both,) = InterimReranker(WordEmbedder(), Reads).score(question, [passage])
-    assert both.score == alone.score
     assert (alone.read_score, both.read_score) == (None, 0.25)
     assert (alone.answers, both.answers) == ((), (answer,))
     assert text[alone.marks[0].start :].startswith("The shaft seal")
     assert text[both.marks[0].start :].startswith("It lasts")
-    (ranked,) = InterimReranker(WordEmbedder(), Reads).score(question, [passage], is_marked=False)
-    assert ranked.score == both.score and ranked.read_score is None
-    assert not ranked.answers
-    opened = []
-    InterimReranker(WordEmbedder(), lambda: opened.append(1)).score(
-        question, [passage], is_marked=False
-    )
-    assert not opened
     assert len(both.marks) == 2 and both.marks[0].score > both.marks[1].score
+
+
+def log_odds(p):
+    return math.log(p / (1 - p))
+
+
+class Prefers:
+    """A reader that is sure of passages with one word."""
+
+    def __init__(self, word, sure=0.99, unsure=0.001):
+        self.name, self.word, self.chances = "prefers", word, (unsure, sure)
+
+    def look(self, question, passages, spans):
+        return [
+            Look(self.chances[self.word in p.text], [0.0 for _ in read], [])
+            for p, read in zip(passages, spans, strict=True)
+        ]
+
+
+def test_the_readers_log_odds_and_the_formulas_are_averaged():
+    question = "Which oil does the pump need?"
+    passages = [
+        Passage("", "The oil of the pump, which oil pump: see below."),
+        Passage("", "The pump is filled with mineral oil."),
+    ]
+    alone = InterimReranker(WordEmbedder()).score(question, passages)
+    reader = Prefers("mineral")
+    both = InterimReranker(WordEmbedder(), lambda: reader).score(question, passages)
+    assert alone[0].score > alone[1].score
+    assert both[0].score < both[1].score
+    for before, after, chance in zip(alone, both, (0.001, 0.99), strict=True):
+        mean = (1 - READ_SHARE) * log_odds(before.score) + READ_SHARE * log_odds(chance)
+        assert log_odds(after.score) == pytest.approx(mean, abs=1e-6)
+        assert after.read_score == chance
+
+
+def test_what_shares_no_word_and_no_meaning_is_no_evidence_however_sure_the_reader_is():
+    reranker = InterimReranker(WordEmbedder(), lambda: Prefers("Oak"))
+    (found,) = reranker.score("Which oil does the pump need?", [Passage("", "Oak grows slowly.")])
+    assert found.score < reranker.threshold
+    assert found.read_score == 0.99
+
+
+def test_without_a_reader_the_formula_decides_by_its_own_threshold():
+    def missing():
+        raise ModelNotFound("no reader")
+
+    alone, without = InterimReranker(WordEmbedder()), InterimReranker(WordEmbedder(), missing)
+    passages = [Passage("", "The pump is filled with mineral oil.")]
+    assert alone.score("Which oil?", passages) == without.score("Which oil?", passages)
+    assert alone.threshold == without.threshold == InterimReranker.THRESHOLD
+    assert "no reader" in without.name
 
 
 def test_a_missing_folder_is_named(tmp_path):
