@@ -165,7 +165,7 @@ def _headed(
     """Return the documents with `name` at their head."""
     wanted = _squeezed(name)
     paths = {c.chunk.span.doc_id: c.path for c in candidates}
-    by_file = {doc_id for doc_id, path in paths.items() if wanted in _file_words(path)}
+    by_file = {doc_id for doc_id, path in paths.items() if wanted in file_words(path)}
     return heads(name, scope) | by_file
 
 
@@ -173,7 +173,7 @@ def _squeezed(text: str) -> str:
     return re.sub(r"[\W_]+", "", text).lower()
 
 
-def _file_words(path: str) -> set[str]:
+def file_words(path: str) -> set[str]:
     """Return what a file's name can be called by: its words and up to four of them joined.
 
     Letters and digits are words apart (NARA2022), and so are capitals inside a word:

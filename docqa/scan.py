@@ -74,6 +74,7 @@ class ScanResult:
     tally: Tally
     n_scanned: int  # chunks read
     paths: Mapping[int, str]
+    is_named: bool = False  # the question's words named the logs of `paths`
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,12 +261,22 @@ def _hits(reading: Reading, record: _Record) -> list[int]:
     if not all(literal in low for literal in reading.literals):
         return []
     if not patterns:
-        return [0]
+        return [] if _is_excluded(reading, record.lines[0]) else [0]
     if reading.is_by_line:
-        return [i for i, line in enumerate(record.lines) if all(p.search(line) for p in patterns)]
+        return [
+            i
+            for i, line in enumerate(record.lines)
+            if all(p.search(line) for p in patterns) and not _is_excluded(reading, line)
+        ]
     text = "\n".join(record.lines)
+    if _is_excluded(reading, text):
+        return []
     places = [place.start() for p in patterns if (place := p.search(text))]
     return [text.count("\n", 0, min(places))] if len(places) == len(patterns) else []
+
+
+def _is_excluded(reading: Reading, text: str) -> bool:
+    return any(pattern.search(text) for pattern in reading.without)
 
 
 def _time_key(match: ScanMatch) -> float:

@@ -14,6 +14,7 @@ from dataclasses import replace
 from docqa.library import Library
 from docqa.scan import ScanMatch, ScanResult, prefilter_terms, run_scan
 from docqa.scan_intent import ScanQuery, scan_intent
+from docqa.scan_source import Occurs, named_logs
 from docqa.scan_text import describe
 from docqa.types import (
     Answer,
@@ -48,11 +49,26 @@ def answer_by_scan(question: str, library: Library, scope: Scope) -> Answer | No
         # The term may stand inside a longer word, which the index does not know: OutOfMemoryError.
         everything = library.store.iter_chunks(narrowed, embed_text=False)
         result = run_scan(query, everything, scope, paths=paths)
-    if not result.tally.n_records:
-        return None
-    if len(logs) < len(documents) and not _is_definite(result):
-        return None
+    is_sure = len(logs) == len(documents) or _is_definite(result)
+    if not result.tally.n_records or not is_sure:
+        named = named_logs(query, paths, _occurring(library))
+        if named is None:
+            return None
+        inside = replace(narrowed, doc_ids=named.doc_ids)
+        chunks = _narrowed(named.query, library, inside)
+        held = {doc_id: paths[doc_id] for doc_id in named.doc_ids}
+        result = replace(run_scan(named.query, chunks, scope, paths=held), is_named=True)
+        if not result.tally.n_records:
+            return None
     return _answer(question, result, library, logs, time.perf_counter() - started)
+
+
+def _occurring(library: Library) -> Occurs:
+    def occurs(word: str, doc_ids: frozenset[int]) -> bool:
+        found = library.lexical.chunk_ids_containing([word], Scope(doc_ids=doc_ids), n_most=1)
+        return next(iter(found), None) is not None
+
+    return occurs
 
 
 def _in_scope(documents: list[Document], scope: Scope) -> dict[int, Document]:

@@ -60,6 +60,7 @@ class ScanQuery:
     bucket: str = ""  # of HISTOGRAM: minute, hour, day
     n_wanted: int = 10  # of LIST and TOP
     files: tuple[str, ...] = ()  # file names in the question
+    without: tuple[str, ...] = ()  # words that a matching line may not have
     is_explicit: bool = False  # nothing found is an answer too
 
 
@@ -132,8 +133,14 @@ _NUMBER = re.compile(
     r"\b(?:last|latest|first|top) (\d{1,3})\b|^\W*(?:list|show)(?: me)?(?: the)? (\d{1,3})\b", re.I
 )
 _STATUS = re.compile(
-    r"\b(?:http )?(?:status )?(?:code )?([1-5]\d\d)s?(?: (?:responses?|errors?|status(?:es)?|"
-    r"codes?|requests?|answers?|replies))+\b|\b(?:http|status)(?: code)? ([1-5]\d\d)\b",
+    r"\b(?:http )?(?:status )?(?:code )?(?P<a>[1-5]\d\d)s?(?: (?:responses?|errors?|status(?:es)?|"
+    r"codes?|requests?|answers?|replies))+\b|\b(?:http|status)(?: code)? (?P<b>[1-5]\d\d)\b"
+    r"|\b(?P<c>[45]\d\d)s\b(?! (?:time|wait|delay|pause|interval))",  # "how many 404s"
+    re.I,
+)
+_WITHOUT = re.compile(
+    r"\((?:but )?(?:not|no|without)\s+(?:an? |the |with |via )?([\w.@$/-]+)\)"
+    r"|\b(?:excluding|except(?: for)?|other than)\s+(?:the )?([\w.@$/-]+)",
     re.I,
 )
 _FILE = re.compile(
@@ -180,6 +187,8 @@ def scan_intent(question: str) -> ScanQuery | None:
         return None
     if not quoted and (_PROSE_NOUN.search(bare) or _PROSE_VERB.search(bare)):
         return None
+    without = tuple(a or b for a, b in _WITHOUT.findall(bare))
+    bare = _WITHOUT.sub(" ", bare)
     files = tuple(_FILE.findall(bare))
     bare = _FILE.sub(" ", bare)
     when, bare = find_time_range(bare)
@@ -207,12 +216,13 @@ def scan_intent(question: str) -> ScanQuery | None:
         bucket=bucket,
         n_wanted=max(1, n_wanted),
         files=files,
+        without=without,
         is_explicit=bool(quoted) or (bool(levels) and not terms),
     )
 
 
 def _status_term(match: re.Match[str]) -> str:
-    return f" HTTP_{match.group(1) or match.group(2)} "
+    return f" HTTP_{match['a'] or match['b'] or match['c']} "
 
 
 def _take_quoted(question: str) -> tuple[list[str], str]:

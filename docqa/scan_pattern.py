@@ -8,27 +8,17 @@ as they stand but for case.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from docqa.parse.levels import LEVELS
 from docqa.scan_intent import ScanQuery, Term
 
 _ENDINGS = "(?:s|es|ed|d|ing|er|ers)?"
 _SOFT = frozenset(
-    [
-        "request",
-        "requests",
-        "hit",
-        "hits",
-        "visit",
-        "visits",
-        "call",
-        "calls",
-        "attempt",
-        "attempts",
-    ]
+    """request requests hit hits visit visits call calls attempt attempts login logins answered
+    answer ended returned returning responded resulted got served sent""".split()  # noqa: SIM905
 )
-"""What an access log is made of and does not say: given up beside something definite."""
+"""What a log is made of, or does, and does not say: given up beside something definite."""
 _SUFFIX = re.compile(r"(?:ies|ing|ed|es|s|e)$")
 
 
@@ -42,6 +32,7 @@ class Reading:
     levels: frozenset[str] = frozenset()
     is_by_line: bool = True
     is_phrase: bool = False  # words of the question that were neighbours have to be neighbours
+    without: tuple[re.Pattern[str], ...] = ()  # a line with any of these does not match
 
 
 def readings(query: ScanQuery) -> tuple[Reading, ...]:
@@ -56,8 +47,8 @@ def readings(query: ScanQuery) -> tuple[Reading, ...]:
             _reading(query.terms, False, True, query.levels, suffix),
             _reading(query.terms, False, False, query.levels, suffix),
         ]
-    hard = tuple(term for term in query.terms if term.is_exact or set(term.words) - _SOFT)
-    if len(hard) < len(query.terms) and any(term.is_exact for term in hard):
+    hard = _hard(query.terms)
+    if hard != query.terms and _is_enough(hard):
         found.append(_reading(hard, False, True, query.levels, ""))
     if query.levels:
         word = Term((query.level_word,))
@@ -69,7 +60,30 @@ def readings(query: ScanQuery) -> tuple[Reading, ...]:
     for reading in found:
         key = (tuple(p.pattern for p in reading.patterns), reading.levels, reading.is_by_line)
         unique.setdefault(key, reading)
-    return tuple(unique.values())
+    return tuple(_excluding(query.without, reading) for reading in unique.values())
+
+
+def _hard(terms: tuple[Term, ...]) -> tuple[Term, ...]:
+    """Return the terms without soft words."""
+    cut = [
+        term
+        if term.is_exact
+        else replace(term, words=tuple(w for w in term.words if w not in _SOFT))
+        for term in terms
+    ]
+    return tuple(term for term in cut if term.words)
+
+
+def _is_enough(terms: tuple[Term, ...]) -> bool:
+    return any(term.is_exact for term in terms) or sum(len(term.words) for term in terms) > 1
+
+
+def _excluding(words: tuple[str, ...], reading: Reading) -> Reading:
+    if not words:
+        return reading
+    told = " or ".join(f'"{word}"' for word in words)
+    patterns = tuple(_pattern(word, True) for word in words)
+    return replace(reading, text=f"{reading.text}, without {told}", without=patterns)
 
 
 def _with_level_word(query: ScanQuery) -> Reading | None:
@@ -138,7 +152,7 @@ def _inflected(word: str) -> str:
 
 def _tail(stem: str, word: str) -> str:
     if not word.isalpha() or len(word) < 4:
-        return "s?" if word.isalpha() else ""
+        return "[sd]?" if word.isalpha() else ""  # ssh is what sshd logs
     doubled = f"{re.escape(stem[-1])}?" if stem[-1] in "bdgmnprt" else ""
     return f"(?:e|{doubled}{_ENDINGS})"
 

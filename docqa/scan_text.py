@@ -15,6 +15,7 @@ from docqa.scan_intent import Operation
 _MAX_LISTED = 20
 _MAX_LINE_CHARS = 240
 _MAX_CITED = 5
+_MAX_NAMED = 3
 
 
 def describe(result: ScanResult) -> ScanText:
@@ -45,7 +46,13 @@ class _Writer:
         query = self._result.query
         when = f", {query.when.text.strip()} (UTC)" if query.when else ""
         files = len(self._tally.per_document)
-        return f"Scanned for {self._result.reading.text}{when}" + (
+        logs = sorted(PurePath(path).name for path in self._result.paths.values())
+        where = ""
+        if self._result.is_named:
+            where = (
+                f" in {' and '.join(logs)}" if len(logs) <= _MAX_NAMED else f" in {len(logs)} logs"
+            )
+        return f"Scanned for {self._result.reading.text}{when}{where}" + (
             f", found in {files} files." if files > 1 else "."
         )
 

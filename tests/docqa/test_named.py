@@ -8,7 +8,7 @@ import pytest
 
 from docqa import retrieve as r
 from docqa.config import RetrieveConfig
-from docqa.named import Named, _file_words, named_documents, within
+from docqa.named import Named, file_words, named_documents, within
 from docqa.types import Candidate, Document, Hit, Kind, Scope, State
 from tests.docqa.make import chunk
 from tests.fakes import OverlapReranker
@@ -156,5 +156,5 @@ def test_where_the_named_document_has_no_evidence_all_are_asked():
     ],
 )
 def test_a_file_is_called_by_the_words_of_its_name(path, called):
-    assert called <= _file_words(path)
-    assert not _file_words(path) & {"p", "group inc", "hospitalityinc", "anual"}
+    assert called <= file_words(path)
+    assert not file_words(path) & {"p", "group inc", "hospitalityinc", "anual"}

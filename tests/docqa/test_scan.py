@@ -1,6 +1,7 @@
 """Exact scans: which questions are scans, what they look for, and that the numbers are right."""
 
 import re
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -11,9 +12,10 @@ from docqa.protocols import ParseOptions
 from docqa.scan import ScanResult, prefilter_terms, run_scan
 from docqa.scan_fields import values_of
 from docqa.scan_intent import Operation, scan_intent
+from docqa.scan_source import named_logs
 from docqa.scan_text import describe
 from docqa.scan_time import find_time_range
-from docqa.types import Chunk, Scope
+from docqa.types import BlockKind, Chunk, Locator, Scope, Span
 
 ROOT = Path(__file__).parents[2]
 SERVICE = ROOT / "sample_docs/service.log"
@@ -43,6 +45,7 @@ SCANS = [
     ("What is the total number of retries?", "count", ["retries"], "", ""),
     ("How many 404 responses were there?", "count", ["404"], "", ""),
     ("How many requests got status 503?", "count", ["requests", "503"], "", ""),
+    ("how many 404s in the shop access log", "count", ["404", "shop access"], "", ""),
     ("How many connection errors were logged?", "count", ["connection"], "EF", ""),
     ("How many ERROR lines mention kafka.controller?", "count", ["kafka.controller"], "EF", ""),
     ("how many times was user root rejected", "count", ["user root rejected"], "", ""),
@@ -367,3 +370,94 @@ def test_fields(field: str, record: str, values: list[str]) -> None:
 
 def test_operations_are_all_asked_for() -> None:
     assert {operation for _, operation, *_ in SCANS} == {str(o) for o in Operation}
+
+
+def lines_of(*lines: str) -> list[Chunk]:
+    text = "\n".join(lines)
+    locator = Locator("line", 1, len(lines))
+    span = Span(0, 0, len(text), locator)
+    return [Chunk(1, span, 0, text, text, BlockKind.RECORD, ())]
+
+
+SSHD = lines_of(
+    "Mar 29 10:31:20 web1 sshd[1]: Accepted publickey for ada from 10.0.0.7 port 5",
+    "Mar 29 10:43:01 web1 sshd[2]: Accepted password for bob from 10.0.0.8 port 6",
+    "Mar 29 10:44:00 web1 sshd[3]: Failed password for eve from 10.0.0.9 port 7",
+    "Mar 29 10:45:00 web1 sshd[3]: Failed password for eve from 10.0.0.9 port 8",
+    "Mar 29 10:46:00 web1 sshd[4]: Failed password for dan from 10.0.0.6 port 9",
+)
+
+
+def test_words_that_no_line_has_are_given_up_beside_others() -> None:
+    result = scanned("Which IP had the most failed ssh password attempts on web1?", SSHD)
+    assert result.tally.values.most_common(1) == [("10.0.0.9", 2)]
+    result = scanned("How many requests were answered with status 404?", SSHD)
+    assert result.tally.n_records == 0  # a status is not given up
+    result = scanned("How many failed attempts?", SSHD)
+    assert result.tally.n_records == 0  # one plain word is not enough
+
+
+@pytest.mark.parametrize(
+    "aside",
+    ["(not publickey)", "(without publickey)", "excluding publickey", "other than publickey"],
+)
+def test_what_a_line_may_not_have(aside: str) -> None:
+    question = f"When did sshd accept a login {aside} for the first time?"
+    result = scanned(question, SSHD)
+    assert result.tally.first is not None and result.tally.first.line == 2
+    assert result.tally.n_records == 1
+    assert describe(result).text.endswith('without "publickey".')
+    assert scanned("How many requests were not accepted?", SSHD).query.without == ()
+
+
+PATHS = {
+    1: "/logs/shop_access_log.0",
+    2: "/logs/access_log.1",
+    3: "/logs/apache_logs",
+    4: "/logs/postgres.log",
+}
+
+
+@pytest.mark.parametrize(
+    ("question", "doc_ids", "terms"),
+    [
+        ("how many 404s in the shop access log", {1}, ["404"]),
+        ("how many 404s in the zanbil shop access log", {1}, ["404"]),
+        ("how many requests in apache_logs had status 500?", {3}, ["500"]),
+        ("how many errors are in the postgres log?", {4}, []),
+        ("how many 404s for 10.0.0.7 in the access log?", {1, 2}, ["404", "10.0.0.7"]),
+        ("How many restarts of the pump are in the postgres log?", {4}, ["restarts", "pump"]),
+    ],
+)
+def test_the_words_that_name_a_log(question: str, doc_ids: set[int], terms: list[str]) -> None:
+    query = scan_intent(question)
+    assert query is not None
+    named = named_logs(query, PATHS, lambda word, ids: word in ("zanbil", "requests", "had"))
+    assert named is not None
+    assert named.doc_ids == doc_ids
+    assert [term.text for term in named.query.terms] == terms
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        "When did postgres start?",  # no word of a log: perhaps its manual is meant
+        "how many 404s in the nginx log",
+        "how many lines are in the postgres log",  # nothing is left to look for
+    ],
+)
+def test_no_log_is_named(question: str) -> None:
+    query = scan_intent(question)
+    assert query is not None
+    assert named_logs(query, PATHS, lambda word, ids: True) is None
+
+
+def test_the_answer_names_the_log_that_was_meant() -> None:
+    query = scan_intent("how many failed passwords in the auth log")
+    assert query is not None
+    paths = {0: "/x/auth.log"}
+    named = named_logs(query, {**paths, 1: "/x/other.log"}, lambda word, ids: False)
+    assert named is not None
+    result = run_scan(named.query, SSHD, paths=paths)
+    text = describe(replace(result, is_named=True)).text
+    assert text.startswith("3 records") and " in auth.log." in text
