@@ -17,11 +17,19 @@ from docqa.named import Heads, named_documents, within
 from docqa.narrow import narrow
 from docqa.protocols import Passage, Relevance, Reranker, SearchIndex
 from docqa.types import Candidate, Chunk, Document, Hit, Scope
-from docqa.wording import content_words, family, has_identifier, identifiers, similarity
+from docqa.wording import (
+    codes,
+    content_words,
+    family,
+    has_identifier,
+    identifiers,
+    similarity,
+)
 
 DUPLICATE_SIMILARITY = 0.9  # of the word sets of two passages
 MIN_DUPLICATE_WORDS = 8  # two short table rows are not the same passage
 
+N_CODES = 20  # passages that only the codes of a question bring
 CODE_RANK = 5  # so far down a passage with the question's codes is evidence whatever its score
 MIN_LEADERS = 3  # "Seals . . . . . . 14"
 _LEADERS = re.compile(r"(?:(?:\. ?){5,}|…+)\s*\d+")
@@ -90,7 +98,12 @@ def retrieve(
         n_lexical, n_dense = settings.n_lexical, settings.n_dense
         lexical_hits = lexical.search(query, n_lexical, limits) if lexical and n_lexical else []
         dense_hits = dense.search(query, n_dense, limits) if dense and n_dense else []
-        return _fused(lexical_hits, dense_hits, load, settings.rrf_k)
+        # Among many words a path or a host is one of many; it may be all that matters.
+        named = " ".join(codes(query))
+        code_hits = (
+            lexical.search(named, N_CODES, limits) if lexical and n_lexical and named else []
+        )
+        return _fused(lexical_hits, dense_hits, code_hits, load, settings.rrf_k)
 
     def judge(queries: Sequence[str], candidates: list[Candidate]) -> list[Candidate]:
         """Read with each query: the question itself last, before it the one without names."""
@@ -117,9 +130,13 @@ def retrieve(
 
 
 def _fused(
-    lexical_hits: Sequence[Hit], dense_hits: Sequence[Hit], load: Load, rrf_k: int
+    lexical_hits: Sequence[Hit],
+    dense_hits: Sequence[Hit],
+    code_hits: Sequence[Hit],
+    load: Load,
+    rrf_k: int,
 ) -> list[Candidate]:
-    fused = reciprocal_rank_fusion([lexical_hits, dense_hits], rrf_k)
+    fused = reciprocal_rank_fusion([lexical_hits, dense_hits, code_hits], rrf_k)
     order = sorted(fused, key=lambda chunk_id: (-fused[chunk_id], chunk_id))
     lexical_of = {hit.chunk_id: (rank, hit.score) for rank, hit in enumerate(lexical_hits, 1)}
     dense_of = {hit.chunk_id: (rank, hit.score) for rank, hit in enumerate(dense_hits, 1)}
@@ -159,9 +176,9 @@ def _reranked(
     scored_by = [reranker.score(query, passages) for query in queries]
     verdicts = [_better(of_one) for of_one in zip(*scored_by, strict=True)]
     threshold = settings.min_relevance if settings.min_relevance >= 0 else reranker.threshold
-    codes = identifiers(queries[-1])
+    wanted = identifiers(queries[-1])
     scored = [
-        _judged(candidate, verdict, threshold, codes)
+        _judged(candidate, verdict, threshold, wanted)
         for candidate, verdict in zip(read, verdicts, strict=True)
     ]
     scored.sort(key=lambda c: (-(c.rerank_score or 0.0), -c.rrf_score, c.chunk.chunk_id))
@@ -175,10 +192,10 @@ def _better(verdicts: Sequence[Relevance]) -> Relevance:
 
 
 def _judged(
-    candidate: Candidate, verdict: Relevance, threshold: float, codes: set[str]
+    candidate: Candidate, verdict: Relevance, threshold: float, wanted: set[str]
 ) -> Candidate:
     """Return the candidate with its score; with every code asked for, at least the threshold."""
-    has_codes = _has_all_codes(candidate, codes)
+    has_codes = _has_all_codes(candidate, wanted)
     score = max(verdict.score, threshold) if has_codes else verdict.score
     return replace(
         candidate,
@@ -190,12 +207,12 @@ def _judged(
     )
 
 
-def _has_all_codes(candidate: Candidate, codes: set[str]) -> bool:
+def _has_all_codes(candidate: Candidate, wanted: set[str]) -> bool:
     """Return whether the words found a passage that has every code of the question (`E13`)."""
     rank = candidate.lexical_rank
-    if not codes or rank is None or rank > CODE_RANK:
+    if not wanted or rank is None or rank > CODE_RANK:
         return False
-    return all(has_identifier(code, candidate.chunk.text) for code in codes)
+    return all(has_identifier(code, candidate.chunk.text) for code in wanted)
 
 
 def _without_strangers(question: str, candidates: list[Candidate]) -> list[Candidate]:

@@ -103,6 +103,9 @@ _IDENTIFIER = re.compile(
     r"\b(?=[\w./-]*\d)(?=[\w./-]*[A-Za-z])[A-Za-z0-9](?:[\w./-]*\w)\b"  # E25, KP-40, v2.1, M10
     r"|\b[A-Z]{2,}[A-Za-z]*[ -]?\d+\b"  # TWX 80
 )
+_CODE = re.compile(r"(?<![\w/.-])/?\w+(?:[./_:@-]+\w+)*/?(?!\w)")
+_NO_CODE = re.compile(r"\d+(?:[.,]\d+)*(?:[a-zA-Z%°]{1,4})?$|and/or$", re.IGNORECASE)
+_IS_CODE = re.compile(r"\d.*[A-Za-z./:_-]|[A-Za-z./:_-].*\d|\w[./_@:]\w|^/")
 _MEASURE = re.compile(r"^\d+(?:[.,]\d+)*(?:[a-zA-Z%°]{1,4}|st|nd|rd|th)$")
 
 
@@ -122,6 +125,16 @@ def identifier_spans(text: str) -> list[tuple[str, int, int]]:
         for match in _IDENTIFIER.finditer(text)
         if not _MEASURE.match(match.group())
     ]
+
+
+def codes(text: str) -> list[str]:
+    """Return what in `text` is written as machines write: paths, hosts, versions, dates, keys.
+
+    `/projects/xdotool/`, `prod-02`, `zookeeper.connect`: a word with a digit and something else, or
+    with a point, a slash, a colon or an underscore inside.
+    """
+    found = (match.group().strip("-.:") for match in _CODE.finditer(text))
+    return [code for code in found if _IS_CODE.search(code) and not _NO_CODE.match(code)]
 
 
 def without_identifiers(text: str, wanted: Set[str]) -> str:

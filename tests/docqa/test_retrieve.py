@@ -109,3 +109,34 @@ def test_a_passage_with_the_code_asked_for_is_evidence_whatever_its_score():
     question = "The display shows E13, so what is wrong and what should I do now?"
     found = run(question, [1, 2], [], texts, OverlapReranker(), min_relevance=0.9)
     assert [c.chunk.chunk_id for c in found.kept] == [1]
+
+
+class Queried(FixedIndex):
+    """Gives the second of its hits first where it is asked for codes alone."""
+
+    def __init__(self, *ids):
+        super().__init__(*ids)
+        self.asked = []
+
+    def search(self, query, k, scope):
+        self.asked.append((query, k))
+        ids = self.ids if " " in query else self.ids[::-1]
+        return [Hit(i, 1.0 / n) for n, i in enumerate(ids[:k], 1)]
+
+
+def test_a_path_in_a_question_is_searched_for_alone_too():
+    texts = {i: f"passage {i}" for i in range(1, 31)}
+
+    def ranked(question):
+        index = Queried(*texts)
+        found = r.retrieve(
+            question, lexical=index, dense=None, load=load(texts), reranker=None, scope=Scope(),
+            settings=RetrieveConfig(),
+        )  # fmt: skip
+        return [c.chunk.chunk_id for c in found.candidates], index.asked
+
+    plain, asked = ranked("which agent asked for the page")
+    assert plain == list(texts) and len(asked) == 1
+    coded, asked = ranked("which agent asked for /a/b.html")
+    assert asked[1] == ("/a/b.html", r.N_CODES)
+    assert coded.index(30) < plain.index(30)

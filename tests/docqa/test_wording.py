@@ -1,6 +1,7 @@
 import pytest
 
 from docqa.wording import (
+    codes,
     content_words,
     has_identifier,
     identifiers,
@@ -65,3 +66,17 @@ def test_an_identifier_is_found_whatever_its_separators_but_not_inside_another()
 )
 def test_fields_that_nobody_filled_in_say_nothing(row, left):
     assert without_empty_fields(row) == left
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("an OPTIONS request for /projects/xdotool/ in May", ["/projects/xdotool/"]),
+        ("broker startup zookeeper.connect, prod-02: failed.", ["zookeeper.connect", "prod-02"]),
+        ("at 19:02 on 2016-12-19 from 10.0.0.7:443", ["19:02", "2016-12-19", "10.0.0.7:443"]),
+        ("a well-known 45Nm, 3.5 mm, 1,000 and/or 2nd co-branding deal of 2007", []),
+        ("", []),
+    ],
+)
+def test_codes_are_what_machines_write(text, expected):
+    assert codes(text) == expected
