@@ -16,7 +16,8 @@ from docqa.scan_intent import ScanQuery, Term
 _ENDINGS = "(?:s|es|ed|d|ing|er|ers)?"
 _SOFT = frozenset(
     """request requests hit hits visit visits call calls attempt attempts login logins answered
-    answer ended returned returning responded resulted got served sent""".split()  # noqa: SIM905
+    answer ended returned returning responded resulted got serve served sent try tried name names
+    used""".split()  # noqa: SIM905
 )
 """What a log is made of, or does, and does not say: given up beside something definite."""
 _SUFFIX = re.compile(r"(?:ies|ing|ed|es|s|e)$")

@@ -29,19 +29,18 @@ class NamedLogs:
 
 
 def named_logs(query: ScanQuery, paths: Mapping[int, str], occurs: Occurs) -> NamedLogs | None:
-    """Return the logs that `query` names, or None: it speaks of no log, or names none or all.
+    """Return the logs that `query` names, or None: it names none, or all.
 
-    Of the other words, those that these logs have somewhere are given up where a status, a level,
-    an identifier or a quotation is left to look for: `zanbil` tells which shop it is, not which
-    line.
+    A name alone may be that of a thing with a manual: the question has to speak of a log, or of
+    something that only a line has (a path, a status). Of the other words, those that these logs
+    have somewhere are given up where such a thing or a level is left to look for: `zanbil` tells
+    which shop it is, not which line.
 
     Args:
         query: as `scan_intent` found it.
         paths: doc_id → path of all logs in scope.
         occurs: asked only for words that name no file.
     """
-    if not _LOG.search(query.question):
-        return None
     words = {doc_id: file_words(path) - _NO_NAMES for doc_id, path in paths.items()}
     asked = dict.fromkeys(word for term in query.terms for word in _words(term))
     hits = {doc_id: [w for w in asked if _squeezed(w) in held] for doc_id, held in words.items()}
@@ -51,12 +50,17 @@ def named_logs(query: ScanQuery, paths: Mapping[int, str], occurs: Occurs) -> Na
         return None
     used = {word for doc_id in doc_ids for word in hits[doc_id]}
     left = _without(query.terms, used)
-    if query.levels or any(term.is_exact for term in left):
+    if query.levels or _is_of_lines(left):
         said = {w for term in left if not term.is_exact for w in term.words if occurs(w, doc_ids)}
         left = _without(left, said)
-    if not left and not query.levels:
+    if not (left or query.levels) or not (_LOG.search(query.question) or _is_of_lines(left)):
         return None
     return NamedLogs(doc_ids, replace(query, terms=left))
+
+
+def _is_of_lines(terms: tuple[Term, ...]) -> bool:
+    """Whether there is a path, a host, a status; a number (`broker 1`) may be anything."""
+    return any(t.is_status or (t.is_exact and not t.text.isdigit()) for t in terms)
 
 
 def _words(term: Term) -> tuple[str, ...]:

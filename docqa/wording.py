@@ -24,6 +24,7 @@ _ABBREVIATION = re.compile(
     re.IGNORECASE,
 )
 
+_FILLED_FIELD = re.compile(r"(?:^|\| )([^|:\n]{2,60}):[ \t]+(?=[^|\s])", re.MULTILINE)
 _EMPTY_FIELD = re.compile(r"(?:^|(?<=\| ))[^|:\n]+:\s*(?=\||$)")
 
 STOP_WORDS = frozenset(
@@ -44,6 +45,16 @@ def without_empty_fields(row: str) -> str:
     `Visibility: 10 miles | Direction from Site:` answers nothing about a direction or a site.
     """
     return _EMPTY_FIELD.sub("", row) if " | " in row else row
+
+
+def field_share(row: str, wanted: Set[str]) -> float:
+    """Return how much of a field's name is wanted: of the filled field of `row` with most, 0 … 1.
+
+    `Registered Owner: Acme | Rated Power: 160 hp` has all of the rated power of an engine.
+    `wanted` are stems, as `content_words` gives them.
+    """
+    names = (set(content_words(match[1])) for match in _FILLED_FIELD.finditer(row))
+    return max((len(name & wanted) / len(name) for name in names if name), default=0.0)
 
 
 def sentences(text: str) -> Iterator[tuple[int, int]]:

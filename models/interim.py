@@ -21,7 +21,14 @@ from docqa.asked import Asked, asked_for
 from docqa.errors import ModelNotFound, ModelRefused
 from docqa.protocols import Embedder, Passage, Relevance
 from docqa.types import Mark
-from docqa.wording import content_words, sentences, without_empty_fields
+from docqa.wording import (
+    content_words,
+    field_share,
+    identifiers,
+    sentences,
+    without_empty_fields,
+    without_identifiers,
+)
 
 if TYPE_CHECKING:
     from models.reader import Look, PassageReader
@@ -36,6 +43,7 @@ N_MARKS = 3  # sentences marked in a passage
 MAX_SENTENCES = 24  # looked at in a passage, those that cover most
 MIN_WORDS = 3  # a sentence of fewer content words is a heading
 COVERAGE, COSINE, FIT, READER, PASSAGE = 1.0, 1.0, 0.5, 0.1, 0.15
+FIELD, MIN_FIELD = 0.5, 0.5  # a weight, and the share below which a name is another field's
 UNREAD = -8.0  # log-probability of a sentence in which the reader would begin no answer
 
 
@@ -47,6 +55,7 @@ class _Sentence:
     end: int
     coverage: float  # 0 … 1: share of the question's idf that the sentence contains
     fits: float  # 1: the kind of value asked for occurs; -1: not; 0: not known
+    field: float  # share of a field's name that is asked for: `Rated Power: 160 hp`
     n_words: int
 
 
@@ -63,8 +72,8 @@ class InterimReranker:
     questions are refused, 60 % of those whose passage is absent, and 6 % where a passage misleads:
     this is no judge of evidence.
 
-    A mark's score is coverage + cosine + FIT · fits + READER · log P(the reader answers here) +
-    PASSAGE · logit(score of the passage); how well that chooses: models/weights/reader.md.
+    A mark's score is coverage + cosine + FIT · fits + FIELD · field + READER · log P(the reader
+    answers here) + PASSAGE · logit(score of the passage); how well that chooses: reader.md.
     """
 
     N_EMBEDDED = 3
@@ -185,6 +194,7 @@ class InterimReranker:
                     COVERAGE * s.coverage
                     + COSINE * cosine
                     + FIT * s.fits
+                    + FIELD * s.field
                     + READER * max(UNREAD, log_p)
                     + PASSAGE * logits[i],
                 )
@@ -230,6 +240,8 @@ class _Look:
             for term in set(content_words(question))
         }
         self._total = sum(self._idf.values()) or 1.0
+        named = without_identifiers(question, identifiers(question))
+        self._wanted = frozenset(content_words(named))
         self._asked: Asked | None = asked_for(question)
 
     def coverage(self, words: Container[str]) -> float:
@@ -245,7 +257,10 @@ class _Look:
             fits = 0.0
             if self._asked is not None:
                 fits = 1.0 if self._asked.fits(sentence) else -1.0
-            found.append(_Sentence(start, end, self.coverage(set(words)), fits, len(words)))
+            share = field_share(sentence, self._wanted)
+            field = share if share >= MIN_FIELD else 0.0
+            covered = self.coverage(set(words))
+            found.append(_Sentence(start, end, covered, fits, field, len(words)))
         return sorted(found, key=lambda s: (-s.coverage - 0.1 * s.fits, s.start))
 
 

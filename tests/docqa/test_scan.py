@@ -426,6 +426,7 @@ PATHS = {
         ("how many requests in apache_logs had status 500?", {3}, ["500"]),
         ("how many errors are in the postgres log?", {4}, []),
         ("how many 404s for 10.0.0.7 in the access log?", {1, 2}, ["404", "10.0.0.7"]),
+        ("how many requests to /a/b did apache serve on mar 13", {3}, ["/a/b", "serve"]),
         ("How many restarts of the pump are in the postgres log?", {4}, ["restarts", "pump"]),
     ],
 )
@@ -443,6 +444,7 @@ def test_the_words_that_name_a_log(question: str, doc_ids: set[int], terms: list
     [
         "When did postgres start?",  # no word of a log: perhaps its manual is meant
         "how many 404s in the nginx log",
+        "when did postgres run the callback for broker 1?",
         "how many lines are in the postgres log",  # nothing is left to look for
     ],
 )

@@ -3,6 +3,7 @@ import pytest
 from docqa.wording import (
     codes,
     content_words,
+    field_share,
     has_identifier,
     identifiers,
     numbers,
@@ -80,3 +81,12 @@ def test_fields_that_nobody_filled_in_say_nothing(row, left):
 )
 def test_codes_are_what_machines_write(text, expected):
     assert codes(text) == expected
+
+
+def test_a_filled_field_whose_name_is_asked_for():
+    row = "Registered Owner: Acme Flying | Rated Power: 160 hp | Last Inspection:"
+    assert field_share(row, set(content_words("rated power of the engine"))) == 1.0
+    assert field_share(row, set(content_words("who owned the airplane"))) == 0.5
+    assert field_share(row, set(content_words("last inspection"))) == 0.0  # nobody filled it in
+    assert field_share("It was rated 160: power.", {"power"}) == 0.0
+    assert field_share("", {"power"}) == field_share(row, set()) == 0.0

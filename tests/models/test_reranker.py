@@ -131,6 +131,22 @@ def test_what_shares_no_word_and_no_meaning_is_no_evidence_however_sure_the_read
     assert found.read_score == 0.99
 
 
+def test_the_field_that_is_asked_for_is_marked():
+    text = (
+        "The owner of the airplane said that the engine lost power in the flight.\n"
+        "Registered Owner: Acme | Rated Power: 160 hp"
+    )
+    question = "What is the rated power of the airplane whose engine lost power?"
+    (found,) = InterimReranker(WordEmbedder()).score(question, [Passage("", text)])
+    scores = {text[m.start : m.end][:10]: m.score for m in found.marks}
+    (plain,) = InterimReranker(WordEmbedder()).score(
+        question, [Passage("", text.replace(": ", " "))]
+    )
+    without = {text[m.start : m.end][:10]: m.score for m in plain.marks}
+    assert scores["Registered"] > without["Registered"] + 0.3
+    assert scores["The owner "] == pytest.approx(without["The owner "], abs=0.2)
+
+
 def test_without_a_reader_the_formula_decides_by_its_own_threshold():
     def missing():
         raise ModelNotFound("no reader")
