@@ -31,6 +31,7 @@ MIN_DUPLICATE_WORDS = 8  # two short table rows are not the same passage
 
 N_CODES = 20  # passages that only the codes of a question bring
 CODE_RANK = 5  # so far down a passage with the question's codes is evidence whatever its score
+MIN_CODE_READ = 0.1  # … unless the trained reader gives it less: the code alone answers nothing
 MIN_LEADERS = 3  # "Seals . . . . . . 14"
 _LEADERS = re.compile(r"(?:(?:\. ?){5,}|…+)\s*\d+")
 
@@ -194,8 +195,12 @@ def _better(verdicts: Sequence[Relevance]) -> Relevance:
 def _judged(
     candidate: Candidate, verdict: Relevance, threshold: float, wanted: set[str]
 ) -> Candidate:
-    """Return the candidate with its score; with every code asked for, at least the threshold."""
-    has_codes = _has_all_codes(candidate, wanted)
+    """Return the candidate with its score; with every code asked for, at least the threshold.
+
+    Not where the trained reader doubts it.
+    """
+    is_doubted = verdict.read_score is not None and verdict.read_score < MIN_CODE_READ
+    has_codes = not is_doubted and _has_all_codes(candidate, wanted)
     score = max(verdict.score, threshold) if has_codes else verdict.score
     return replace(
         candidate,

@@ -111,6 +111,24 @@ def test_a_passage_with_the_code_asked_for_is_evidence_whatever_its_score():
     assert [c.chunk.chunk_id for c in found.kept] == [1]
 
 
+class Doubts(OverlapReranker):
+    """Scores as the other, with a trained reader's word on it."""
+
+    def __init__(self, read_score):
+        self.read_score = read_score
+
+    def score(self, question, passages):
+        return [replace(v, read_score=self.read_score) for v in super().score(question, passages)]
+
+
+def test_the_code_alone_is_no_evidence_where_the_reader_doubts_it():
+    texts = {1: "Fault: E13 | Remedy: replace the sensor"}
+    question = "Which password does the display that shows E13 have?"
+    for chance, n_kept in ((0.5, 1), (0.01, 0), (None, 1)):
+        found = run(question, [1], [], texts, Doubts(chance), min_relevance=0.9)
+        assert len(found.kept) == n_kept, chance
+
+
 class Queried(FixedIndex):
     """Gives the second of its hits first where it is asked for codes alone."""
 
