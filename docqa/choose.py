@@ -8,8 +8,9 @@ Both models say how likely each is, and the best by their sum is the answer:
 The models err in different places: a small one that writes is fluent and misses the line, the
 reader knows the line and not where the answer ends. Measured on the adapter's development prompts
 (`models/weights/smollm2-135m-instruct-cite.md`), F1 of the model alone, the reader alone, both:
-0.73, 0.69, 0.78 with the right paragraph alone. The weights lie on a plateau: halved or doubled
-they cost two points at most.
+0.73, 0.69, 0.79 with the right paragraph alone. The weights lie on a plateau: halved or doubled
+they cost two points at most; LENGTH of 0.25 instead of none brings contracts from 0.81 to 0.84
+right citations.
 """
 
 from __future__ import annotations
