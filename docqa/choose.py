@@ -16,10 +16,11 @@ right citations.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from docqa.asked import asked_for
+from docqa.asked import Asked, asked_for
 from docqa.protocols import TellsLikelihood
 from docqa.support import markers_in, without_markers
 from docqa.types import Evidence, PackedPrompt
@@ -28,6 +29,7 @@ from docqa.wording import content_words
 READER, PASSAGE = 0.7, 4.0  # weights, see above
 LENGTH = 0.25  # a clause of forty words has forty chances to be unlikely (Wu et al. 2016, eq. 14)
 UNMARKED = 1.0  # a span that the reader did not name is less likely than those by so much, in logs
+_CODE_WORD = re.compile(r"\b[A-Za-z]+\d[\w./-]*")
 MOST = 6  # spans that the model is asked about: more changed no figure by a point
 
 
@@ -41,8 +43,9 @@ class _Candidate:
 
     @property
     def n_words(self) -> int:
-        """At least 1."""
-        return max(1, len(without_markers(self.text).split()))
+        """At least 1; a sign alone is none."""
+        words = without_markers(self.text).split()
+        return max(1, sum(any(c.isalnum() for c in word) for word in words))
 
 
 def better_answer(
@@ -81,12 +84,17 @@ def _spans(question: str, evidence: Sequence[Evidence]) -> list[_Candidate]:
     for source in evidence:
         for mark in source.answers:
             text = " ".join(source.chunk.text[mark.start : mark.end].split())
-            if not text or (asked is not None and asked.is_number and not asked.fits(text)):
+            if not text or (asked is not None and asked.is_number and not _has_value(text, asked)):
                 continue
             named = f"{text} [{source.marker}]", source.marker
             found[named] = max(found.get(named, -math.inf), mark.score + PASSAGE * _odds(source))
     spans = [_Candidate(text, marker, read) for (text, marker), read in found.items()]
     return sorted(spans, key=lambda span: -span.read)
+
+
+def _has_value(text: str, asked: Asked) -> bool:
+    """Whether a span has the number asked for; that of a thread is none: `M10 / M12`."""
+    return asked.fits(_CODE_WORD.sub(" ", text))
 
 
 def _own(written: str, spans: Sequence[_Candidate]) -> _Candidate:

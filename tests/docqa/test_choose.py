@@ -87,6 +87,24 @@ def test_spans_without_the_number_that_is_asked_for_are_no_candidates():
     assert not better("3 [1]", [source(text, [("Rivera", -0.1)])], {}, "How many?")[1].asked_about
 
 
+def test_the_number_of_a_thread_is_no_torque():
+    read = source(
+        "Bolts: M10 / M12 | TWX 40: 38 Nm", [("M10 / M12", -0.1), ("TWX 40: 38 Nm", -0.2)]
+    )
+    likely = {"38 Nm [1]": -0.1, "M10 / M12 [1]": -0.2, "TWX 40: 38 Nm [1]": -9.0}
+    found, engine = better("38 Nm [1]", [read], likely, "Which torque do the bolts need?")
+    assert found is None
+    assert engine.asked_about == [["38 Nm [1]", "TWX 40: 38 Nm [1]"]]
+    _, engine = better("38 Nm [1]", [read], likely, "Which thread do the bolts have?")
+    assert "M10 / M12 [1]" in engine.asked_about[0]
+
+
+def test_a_sign_is_no_word():
+    read = source("It rose by 30 % or a lot.", [("30 %", -0.2), ("a lot", -0.2)])
+    likely = {"it rose [1]": -9.0, "30 % [1]": -2.0, "a lot [1]": -2.1}
+    assert better("it rose [1]", [read], likely, "Did it rise?")[0] == "a lot [1]"
+
+
 def test_the_model_is_asked_about_few_spans():
     words = [f"w{i}" for i in range(12)]
     read = source(" ".join(words), [(w, -float(i)) for i, w in enumerate(words)])
