@@ -10,6 +10,7 @@ a question all in small letters, the words that have one in all passages found.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
@@ -83,9 +84,7 @@ def named_documents(
                 found.append((part, documents))
                 if part is name:
                     break
-    if not found:
-        return None
-    doc_ids: frozenset[int] = reduce(frozenset.intersection, (documents for _, documents in found))
+    doc_ids = _meant(question, found)
     if not 0 < len(doc_ids) <= MAX_DOCUMENTS:
         return None
     inside = [c for c in candidates if c.chunk.span.doc_id in doc_ids]
@@ -93,6 +92,25 @@ def named_documents(
         return None
     asked = _without(question, [name for name, _ in found])
     return Named(doc_ids, asked if len(content_words(asked)) >= MIN_WORDS else question)
+
+
+def _meant(question: str, found: Sequence[tuple[_Name, frozenset[int]]]) -> frozenset[int]:
+    """Return the documents that all names head; else that most do, two or more.
+
+    The second of "Venice, Florida" only says which Venice: without it where nothing has both.
+    """
+    alone = [
+        headed
+        for i, (name, headed) in enumerate(found)
+        if not i or question[found[i - 1][0].end : name.start].strip() != ","
+    ]
+    for headed in ([documents for _, documents in found], alone):
+        common = reduce(frozenset.intersection, headed) if headed else frozenset()
+        if common:
+            return common
+    counts = Counter(doc_id for headed in alone for doc_id in headed)
+    most = max(counts.values(), default=0)
+    return frozenset(i for i, n in counts.items() if n == most) if most > 1 else frozenset()
 
 
 def _truecased(question: str, candidates: Sequence[Candidate]) -> str:

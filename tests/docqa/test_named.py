@@ -23,7 +23,8 @@ TEXTS = {  # by document: what its passages say
         "Seen from Elyria, OH.",
     ],
 }
-FILES = {1: "NYC08.pdf", 2: "report.pdf", 3: "NARA2022.pdf"}
+TEXTS[4] = ["An Accident insurance agreement made in Florida.", "The term is five years."]
+FILES = {1: "NYC08.pdf", 2: "report.pdf", 3: "NARA2022.pdf", 4: "insurance.pdf"}
 
 
 @dataclass
@@ -100,6 +101,12 @@ def test_the_named_document_is_found_and_the_name_cut(question, doc_ids, asked):
 )
 def test_no_document_is_named(question):
     assert named_documents(question, candidates(), Reports().heads, Scope()) is None
+
+
+def test_two_names_to_one_are_enough():
+    question = "Was the cause of CHI08CA048 at Elyria that of Venice?"
+    named = named_documents(question, candidates(), Reports().heads, Scope())
+    assert named is not None and named.doc_ids == {2}
 
 
 def test_a_code_with_siblings_in_its_document_tells_passages_apart(monkeypatch):
