@@ -102,9 +102,9 @@ class InterimReranker:
     @property
     def name(self) -> str:
         """Identity of the formula and of the models under it, and what is missing."""
-        marks = f", marks of {self._reader.name}" if self._reader else ""
+        read = f", with {self._reader.name}" if self._reader else ""
         suffix = f" ({self._reason})" if self._reason else ""
-        return f"interim/2 on {self._embedder.name}{marks}{suffix}"
+        return f"interim/3 on {self._embedder.name}{read}{suffix}"
 
     @property
     def is_calibrated(self) -> bool:

@@ -2,9 +2,9 @@
 
     open_reranker(config.retrieve, embedder) -> Reranker
 
-`auto` is the interim scorer of `models.interim`, which decides what is evidence, with the trained
-reader of `models.reader`, which says where in it the answer stands: measured, neither is as good at
-both (models/weights/reader.md). `interim` and `reader` are each of them alone; a folder is a
+`auto` is the interim scorer of `models.interim` and the trained reader of `models.reader` together:
+both say what is evidence and where in it the answer stands, and their mean is better than each
+(models/weights/reader.md). `interim` and `reader` are each of them alone; a folder is a
 sentence-transformers cross-encoder. The caller handles `none`: nothing is reranked then and nothing
 is opened. Where the reader's weights are not there or do not fit, the interim scorer works alone.
 """
