@@ -181,13 +181,14 @@ def _headed(
     name: str, candidates: Sequence[Candidate], heads: Heads, scope: Scope
 ) -> frozenset[int]:
     """Return the documents with `name` at their head."""
-    wanted = _squeezed(name)
+    wanted = squeezed(name)
     paths = {c.chunk.span.doc_id: c.path for c in candidates}
     by_file = {doc_id for doc_id, path in paths.items() if wanted in file_words(path)}
     return heads(name, scope) | by_file
 
 
-def _squeezed(text: str) -> str:
+def squeezed(text: str) -> str:
+    """Return `text` in small letters without what separates its words, as `file_words` has it."""
     return re.sub(r"[\W_]+", "", text).lower()
 
 

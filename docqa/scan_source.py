@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
-from docqa.named import file_words
+from docqa.named import file_words, squeezed
 from docqa.scan_intent import ScanQuery, Term
 
 Occurs = Callable[[str, frozenset[int]], bool]
@@ -41,9 +41,11 @@ def named_logs(query: ScanQuery, paths: Mapping[int, str], occurs: Occurs) -> Na
         paths: doc_id → path of all logs in scope.
         occurs: asked only for words that name no file.
     """
+    if not (_LOG.search(query.question) or _is_of_lines(query.terms)):
+        return None  # before thousands of file names are taken apart
     words = {doc_id: file_words(path) - _NO_NAMES for doc_id, path in paths.items()}
     asked = dict.fromkeys(word for term in query.terms for word in _words(term))
-    hits = {doc_id: [w for w in asked if _squeezed(w) in held] for doc_id, held in words.items()}
+    hits = {doc_id: [w for w in asked if squeezed(w) in held] for doc_id, held in words.items()}
     most = max((len(found) for found in hits.values()), default=0)
     doc_ids = frozenset(doc_id for doc_id, found in hits.items() if len(found) == most)
     if not most or len(doc_ids) == len(paths) > 1:
@@ -79,7 +81,3 @@ def _without(terms: tuple[Term, ...], used: set[str]) -> tuple[Term, ...]:
     ]
     statuses = [term for term in terms if term.is_status]
     return tuple([*statuses, *(term for term in kept if term.words)])
-
-
-def _squeezed(text: str) -> str:
-    return re.sub(r"[\W_]+", "", text).lower()

@@ -120,13 +120,14 @@ class InterimReranker:
         """Return one Relevance a passage; the marks are its best sentences."""
         if not passages:
             return []
-        features, spans = self.features(question, passages)
+        look = _Look(question, passages)
+        found_in = [look.sentences(p.text) for p in passages]
+        features, spans = self._features(question, passages, look, found_in)
         logits = [
             self.BIAS + sum(w * f for w, f in zip(self.WEIGHTS, row, strict=True))
             for row in features
         ]
-        look = _Look(question, passages)
-        looked = [_without_headings(look.sentences(p.text)[:MAX_SENTENCES]) for p in passages]
+        looked = [_without_headings(read[:MAX_SENTENCES]) for read in found_in]
         looks: Sequence[Look | None] = [None] * len(passages)
         if self._reader is not None:
             ends = [[(s.start, s.end) for s in read] for read in looked]
@@ -139,8 +140,9 @@ class InterimReranker:
         for i, (logit, row, span, seen) in enumerate(
             zip(logits, features, spans, looks, strict=True)
         ):
-            merit = COVERAGE * row[0] + COSINE * row[2] + FIT * row[3] + PASSAGE * logit
-            quick = (Mark(*span, merit + READER * UNREAD),) if span else ()
+            quick = (
+                (Mark(*span, _merit(row[0], row[2], row[3], 0.0, UNREAD, logit)),) if span else ()
+            )
             relevance = Relevance(1.0 / (1.0 + math.exp(-logit)), marks.get(i) or quick)
             if seen is not None:
                 relevance = replace(relevance, read_score=seen.score, answers=tuple(seen.answers))
@@ -155,10 +157,20 @@ class InterimReranker:
         With `only`, sentences are looked for in the passages of those indices; all weigh the words.
         """
         look = _Look(question, passages)
-        looked = [
-            look.sentences(p.text)[: self.N_EMBEDDED] if only is None or i in only else []
+        found_in = [
+            look.sentences(p.text) if only is None or i in only else []
             for i, p in enumerate(passages)
         ]
+        return self._features(question, passages, look, found_in)
+
+    def _features(
+        self,
+        question: str,
+        passages: Sequence[Passage],
+        look: _Look,
+        found_in: Sequence[list[_Sentence]],
+    ) -> tuple[list[Features], list[tuple[int, int] | None]]:
+        looked = [read[: self.N_EMBEDDED] for read in found_in]
         cosines = self._cosines(question, passages, looked)
         features: list[Features] = []
         spans: list[tuple[int, int] | None] = []
@@ -191,12 +203,7 @@ class InterimReranker:
                 Mark(
                     s.start,
                     s.end,
-                    COVERAGE * s.coverage
-                    + COSINE * cosine
-                    + FIT * s.fits
-                    + FIELD * s.field
-                    + READER * max(UNREAD, log_p)
-                    + PASSAGE * logits[i],
+                    _merit(s.coverage, cosine, s.fits, s.field, log_p, logits[i]),
                 )
                 for s, cosine, log_p in zip(read, near, begins, strict=True)
             ]
@@ -219,6 +226,20 @@ class InterimReranker:
         cosine = dict(zip(unique, near.tolist(), strict=True))
         following = iter(texts)
         return [[cosine[next(following)] for _ in read] for read in looked]
+
+
+def _merit(
+    coverage: float, cosine: float, fits: float, field: float, log_p: float, logit: float
+) -> float:
+    """Return the score of a mark: `InterimReranker`."""
+    return (
+        COVERAGE * coverage
+        + COSINE * cosine
+        + FIT * fits
+        + FIELD * field
+        + READER * max(UNREAD, log_p)
+        + PASSAGE * logit
+    )
 
 
 def _joint(logit: float, seen: Look | None) -> float:

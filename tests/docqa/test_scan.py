@@ -15,7 +15,8 @@ from docqa.scan_intent import Operation, scan_intent
 from docqa.scan_source import named_logs
 from docqa.scan_text import describe
 from docqa.scan_time import find_time_range
-from docqa.types import BlockKind, Chunk, Locator, Scope, Span
+from docqa.types import BlockKind, Chunk, Scope
+from tests.docqa.make import chunk
 
 ROOT = Path(__file__).parents[2]
 SERVICE = ROOT / "sample_docs/service.log"
@@ -373,10 +374,7 @@ def test_operations_are_all_asked_for() -> None:
 
 
 def lines_of(*lines: str) -> list[Chunk]:
-    text = "\n".join(lines)
-    locator = Locator("line", 1, len(lines))
-    span = Span(0, 0, len(text), locator)
-    return [Chunk(1, span, 0, text, text, BlockKind.RECORD, ())]
+    return [chunk("\n".join(lines), doc_id=0, line=1, kind=BlockKind.RECORD)]
 
 
 SSHD = lines_of(
