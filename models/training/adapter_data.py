@@ -287,7 +287,7 @@ def arrange(examples: list[Example], rows: list[int], gold: list[list[int]], oth
         if example.dev:
             by_kind[example.kind].append(i)
 
-    def place(name: str, i: int, n: int, present: bool, position: int = 0) -> Arrangement:
+    def place(name: str, i: int, n: int, present: bool) -> Arrangement:
         example, row = examples[i], rows[i]
         count = n or rng.randint(1, 6)
         kept = list(gold[row]) if present else []
@@ -298,9 +298,6 @@ def arrange(examples: list[Example], rows: list[int], gold: list[list[int]], oth
         near += [p for p in fill if p not in near and p not in gold[row]]
         chosen = kept + near[: max(0, count - len(kept))]
         rng.shuffle(chosen)
-        if position:
-            chosen.remove(kept[0])
-            chosen.insert(position - 1, kept[0])
         markers = [chosen.index(p) + 1 for p in gold[row]] if present else []
         references = list(example.references or ((example.words,) if example.answer else ()))
         at = markers[0] if markers and example.answer else 0
@@ -313,11 +310,21 @@ def arrange(examples: list[Example], rows: list[int], gold: list[list[int]], oth
         rng.shuffle(pool)
         made += [place(name, i, n, present) for i in pool[:limit]]
     squad = [i for i in by_kind["squad"] if len(other[rows[i]]) >= 11]
-    for position in range(1, 13):
-        made += [
-            place("position", i, 12, True, position) for i in rng.sample(squad, min(60, len(squad)))
-        ]
+    for i in rng.sample(squad, min(60, len(squad))):
+        made += _in_each_position(place("position", i, 12, True))
     return made
+
+
+def _in_each_position(placed: Arrangement) -> list[Arrangement]:
+    """Return the prompt with its source in each place, so that nothing else differs."""
+    right = placed.sources[placed.markers[0] - 1]
+    others = [source for source in placed.sources if source != right]
+    return [
+        replace(
+            placed, sources=[*others[: n - 1], right, *others[n - 1 :]], markers=[n], position=n
+        )
+        for n in range(1, len(placed.sources) + 1)
+    ]
 
 
 def plain_pieces(file: Path, builder: Builder) -> list[list[int]]:

@@ -147,6 +147,15 @@ def test_arranged_prompts_hold_their_markers(data):
     assert {"table", "log", "two", "follow", "table-twin", "log-twin"} <= names
 
 
+def test_a_source_stands_in_each_place_among_the_same_others():
+    placed = adapter_data.Arrangement("position", 0, [7, 3, 9, 5], [3], ["words"], position=3)
+    made = adapter_data._in_each_position(placed)
+    assert [one.sources.index(9) + 1 for one in made] == [1, 2, 3, 4]
+    assert [one.markers for one in made] == [[1], [2], [3], [4]]
+    assert [one.position for one in made] == [1, 2, 3, 4]
+    assert all([s for s in one.sources if s != 9] == [7, 3, 5] for one in made)
+
+
 def test_batches_are_full_and_point_at_targets(data):
     source = batches(Sampler(data, 2).samples(), 16_384)
     for _ in range(3):
