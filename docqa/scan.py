@@ -18,6 +18,7 @@ from pathlib import PurePath
 from docqa.parse.log import LogSample, RecordReader
 from docqa.parse.log_format import MISS, find_formats
 from docqa.parse.templates import mask
+from docqa.scan_duration import Duration, durations
 from docqa.scan_fields import values_of
 from docqa.scan_intent import Operation, ScanQuery
 from docqa.scan_pattern import Reading, readings
@@ -30,6 +31,7 @@ MAX_KEPT = 1_000
 MAX_FORMS = 12
 """The most line templates among counted records that an answer lists."""
 
+EXTREMES = frozenset({Operation.LONGEST, Operation.SHORTEST})
 _BUCKET_FORMAT = {"minute": "%Y-%m-%d %H:%M", "hour": "%Y-%m-%d %H:00", "day": "%Y-%m-%d"}
 _MAX_BUCKETS = 100_000
 
@@ -60,6 +62,7 @@ class Tally:
     tail: deque[ScanMatch] = field(default_factory=lambda: deque(maxlen=MAX_KEPT))
     first: ScanMatch | None = None  # in time; without times, in order
     last: ScanMatch | None = None
+    extreme: tuple[Duration, ScanMatch] | None = None  # the longest, or the shortest
     per_document: Counter[int] = field(default_factory=Counter)
     values: Counter[str] = field(default_factory=Counter)
     example: dict[str, ScanMatch] = field(default_factory=dict)  # the first match of each value
@@ -234,6 +237,8 @@ def _match(reading: Reading, record: _Record, tally: Tally, query: ScanQuery) ->
     if reading.levels and record.level not in reading.levels:
         return
     hits = _hits(reading, record)
+    if query.operation in EXTREMES:
+        hits = _weigh(hits, record, tally, query)
     if not hits:
         return
     match = _match_of(record, hits[0])
@@ -253,6 +258,18 @@ def _match(reading: Reading, record: _Record, tally: Tally, query: ScanQuery) ->
         if len(tally.values) < _MAX_BUCKETS or value in tally.values:
             tally.values[value] += 1
             tally.example.setdefault(value, match)
+
+
+def _weigh(hits: list[int], record: _Record, tally: Tally, query: ScanQuery) -> list[int]:
+    """Keep the lines that state a duration, and the longest or shortest of all."""
+    stated = [i for i in hits if durations(record.lines[i])]
+    is_longest = query.operation is Operation.LONGEST
+    for i in stated:
+        found = durations(record.lines[i])
+        own, held = (max(found) if is_longest else min(found)), tally.extreme
+        if held is None or (own > held[0] if is_longest else own < held[0]):
+            tally.extreme = own, _match_of(record, i)
+    return stated
 
 
 def _hits(reading: Reading, record: _Record) -> list[int]:

@@ -24,6 +24,8 @@ class Operation(StrEnum):
     LAST = "last"
     WHEN = "when"
     LIST = "list"
+    LONGEST = "longest"  # by the duration that the line states
+    SHORTEST = "shortest"
     TOP = "top"
     HISTOGRAM = "histogram"
 
@@ -102,6 +104,15 @@ _COUNT = re.compile(
 )
 _FIRST = re.compile(r"\b(?:first|earliest|initial(?:ly)?)\b", re.I)
 _LAST = re.compile(r"\b(?:last|latest|most recent(?:ly)?|final(?:ly)?)\b", re.I)
+_EXTREME = re.compile(
+    r"\b(?:the )?(?:(?P<longest>longest|slowest)|shortest|fastest|quickest)"
+    r"(?: (?:time|duration))?\b",
+    re.I,
+)
+_HOW_LONG = re.compile(
+    r"\b(?:how long|(?:what|which)(?: (?:was|is|are|were))?|was|is|were|did|took|takes?|taken)\b",
+    re.I,
+)
 _WHEN = re.compile(
     r"\bwhen\b|\b(?:at )?what time\b|\b(?:on )?(?:what|which) (?:day|date)\b|^\W*time of\b"
     r"|\btimestamps? of\b",
@@ -183,6 +194,8 @@ _STOP = frozenset(_STOP_WORDS.split())
 def scan_intent(question: str) -> ScanQuery | None:
     """Return what an exact scan should look for, or None where the question has to be read."""
     quoted, bare = _take_quoted(question)
+    if _EXTREME.search(bare):
+        bare = _HOW_LONG.sub(" ", bare)  # how long it took is read from the line
     if _READING.search(bare) or _COMPARED.search(bare) or _RELATIVE.search(bare):
         return None
     if not quoted and (_PROSE_NOUN.search(bare) or _PROSE_VERB.search(bare)):
@@ -232,6 +245,10 @@ def _take_quoted(question: str) -> tuple[list[str], str]:
 
 def _operation(bare: str) -> tuple[Operation, str, str, str] | None:
     """Return operation, field, bucket, and the question without the words that state them."""
+    extreme = _EXTREME.search(bare)
+    if extreme:
+        which = Operation.LONGEST if extreme["longest"] else Operation.SHORTEST
+        return which, "", "", _EXTREME.sub(" ", bare)
     bucket = _BUCKET.search(bare)
     if bucket and (
         _COUNT.search(bare)

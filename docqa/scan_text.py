@@ -9,7 +9,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from pathlib import PurePath
 
-from docqa.scan import MAX_FORMS, MAX_KEPT, ScanMatch, ScanResult, ScanText
+from docqa.scan import EXTREMES, MAX_FORMS, MAX_KEPT, ScanMatch, ScanResult, ScanText
 from docqa.scan_intent import Operation
 
 _MAX_LISTED = 20
@@ -27,6 +27,8 @@ def describe(result: ScanResult) -> ScanText:
         return writer.values()
     if result.query.operation in (Operation.FIRST, Operation.LAST):
         return writer.one()
+    if result.query.operation in EXTREMES:
+        return writer.extreme()
     if result.query.operation is Operation.COUNT:
         return writer.count()
     return writer.listing()
@@ -105,6 +107,16 @@ class _Writer:
                 f"{word}: {self._shown(match)}",
                 f"{word} of {_records(total)}. {self.searched}",
             ]
+        )
+
+    def extreme(self) -> ScanText:
+        """Answer with the record that states the longest or the shortest duration."""
+        assert self._tally.extreme is not None, "only lines with a duration were counted"
+        duration, match = self._tally.extreme
+        word = self._result.query.operation.capitalize()
+        which = f"{word} of {_records(self._tally.n_records)} that state how long."
+        return self._text(
+            [f"{word}: {duration.text}, {self._shown(match)}", f"{which} {self.searched}"]
         )
 
     def listing(self) -> ScanText:

@@ -10,6 +10,7 @@ import pytest
 from docqa.chunk_log import chunk_log_records
 from docqa.protocols import ParseOptions
 from docqa.scan import ScanResult, prefilter_terms, run_scan
+from docqa.scan_duration import durations
 from docqa.scan_fields import values_of
 from docqa.scan_intent import Operation, scan_intent
 from docqa.scan_source import named_logs
@@ -82,6 +83,11 @@ SCANS = [
     ("what is the most common error", "top", [], "EF", "message"),
     ("errors per service", "top", [], "EF", "service"),
     ("Which URLs returned 404 errors?", "top", ["returned", "404"], "", "path"),
+    ("how long was the longest GC pause in gc.log?", "longest", ["gc pause"], "", ""),
+    ("What was the slowest query?", "longest", ["query"], "", ""),
+    ("which job took the longest", "longest", ["job"], "", ""),
+    ("the shortest time of job quarterly-export", "shortest", ["job", "quarterly-export"], "", ""),
+    ("How long did the slowest error take?", "longest", [], "EF", ""),
 ]
 
 NOT_SCANS = [
@@ -279,6 +285,43 @@ def test_top_and_histogram(service: list[Chunk]) -> None:
             hours[hour] = hours.get(hour, 0) + 1
     assert dict(result.tally.values) == hours
     assert describe(result).text.startswith(f"Most: {max(hours, key=lambda h: hours[h])} with ")
+
+
+@pytest.mark.parametrize(
+    ("question", "word", "pick"),
+    [("the slowest POST of gateway", "Longest", max), ("fastest gateway POST", "Shortest", min)],
+)
+def test_longest_and_shortest(service: list[Chunk], question: str, word: str, pick) -> None:
+    stated = {
+        number: float(found[1])
+        for number, line in enumerate(SERVICE.read_text(encoding="utf-8").split("\n"), 1)
+        if (found := re.search(r"\[gateway\].* POST .* (\d+)ms\b", line))
+    }
+    result = scanned(question, service)
+    said = describe(result)
+    wanted = pick(stated.values())
+    assert result.tally.n_records == len(stated)
+    assert said.text.startswith(f"{word}: {wanted:.0f}ms, 2026-03-1")
+    assert stated[said.cited[0].line] == wanted
+    assert f"{word} of {len(stated):,} records that state how long. Scanned for" in said.text
+
+
+@pytest.mark.parametrize(
+    ("line", "seconds"),
+    [
+        ("[GC pause (G1 Evacuation Pause) (young), 0.3874752 secs]", [0.3874752]),
+        ("slow query: 8,412 ms (limit 1000ms)", [8.412, 1.0]),
+        ('{"durationMillis":120,"n":3}', [0.12]),
+        ("elapsed_us=45 in 2 minutes", [120.0, 45e-6]),
+        ("2016-12-20T00:08:16.899+0100: 22762.159: 5 MB/s, 3 of 4, s3, up", []),
+    ],
+)
+def test_durations(line: str, seconds: list[float]) -> None:
+    assert [d.seconds for d in durations(line)] == pytest.approx(seconds)
+
+
+def test_what_states_no_duration_is_no_answer(service: list[Chunk]) -> None:
+    assert scanned("What was the slowest OutOfMemoryError?", service).tally.n_records == 0
 
 
 def test_last_few_of_many(service: list[Chunk]) -> None:
