@@ -16,10 +16,11 @@ from dataclasses import dataclass, field, replace
 
 from docqa import prompts
 from docqa.asked import asked_for
-from docqa.choose import better_answer
+from docqa.choose import best_answer
 from docqa.config import AnswerConfig
 from docqa.events import AnswerText, PrefillProgress
 from docqa.protocols import Engine, Piece, Prefill, Sampling, Stop
+from docqa.refusal import refuses
 from docqa.support import (
     Support,
     best_sentences,
@@ -30,20 +31,33 @@ from docqa.support import (
     standing,
     without_markers,
 )
-from docqa.types import Answer, AnswerKind, Citation, Evidence, Mark, PackedPrompt, Usage
+from docqa.types import (
+    Answer,
+    AnswerKind,
+    BlockKind,
+    Citation,
+    Evidence,
+    Mark,
+    PackedPrompt,
+    Usage,
+)
 from docqa.wording import content_words, sentences, similarity
 
-OVERRULES_REFUSAL = 0.1  # the score of evidence that is shown although the model said "not found"
+# The score of evidence that is shown although the model said "not found": small models refuse too
+# often. How far our adapter's refusals are to be trusted is known (`docqa.refusal`).
+OVERRULES_REFUSAL = 0.1
 MAX_QUOTES = 2
 QUOTE_MARGIN = 0.6  # of a mark's score, within which a second sentence is shown beside the best
 FIELD_BONUS = 0.5  # of a mark's score, for "Sponsor: Acme" where the sponsor is asked for
 CLAIM_MARGIN = 0.3  # of a mark's score: a claim is of the best sentence, or of one as good
+SURE = 0.0  # the score of a choice (`docqa.choose`) below which a log's line is shown whole
 MIN_READ = 0.015  # of the trained reader's P(the best passage answers)
 SAME_WORDS = 0.8  # two sentences so alike say the same
 MIN_QUOTE_COVERAGE = 0.5  # of the question's content words, where no reader marked the answer
 
 UNSUPPORTED = "the model's own words were not supported by the sources: the best quote instead"
 DOUBTED = "the model answered from another place than the best quote: both places are shown"
+UNSURE = "the models do not agree on a short answer: the line instead"
 PARTLY_SUPPORTED = "sentences that no source supports were left out"
 NO_MODEL = "answered without a language model: the best quote"
 
@@ -68,6 +82,7 @@ class _Checked:
     doubted: list[Support] = field(default_factory=list)  # from another sentence than the best
     n_refused: int = 0
     is_refusal: bool = False
+    is_sure: bool = True  # of the words, not of the place
 
     @property
     def is_untouched(self) -> bool:
@@ -117,17 +132,25 @@ def generate_answer(
             stop = event
     is_cut = stop is None or stop.reason != "end"
     usage = _usage(stop)
-    may_choose = settings.choose and settings.temperature == 0 and not is_cut
-    if may_choose and checked.is_untouched and _is_one_claim(buffer):
+    overrules = max(quote_score, OVERRULES_REFUSAL)
+    is_trained = engine.info.refusal_threshold is not None  # only an adapter of ours states one
+    is_greedy = settings.temperature == 0 and not is_cut
+    if is_trained and settings.choose and is_greedy and checked.is_untouched:
         began = time.perf_counter()
-        chosen = _chosen(buffer, question, prompt, engine)
+        is_refused = refuses(prompt, engine)
+        if not is_refused and _is_one_claim(buffer):
+            checked, buffer = _chosen(buffer, question, prompt, engine)
         usage = replace(usage, choose_s=time.perf_counter() - began)
-        if chosen is not None:
-            checked, buffer = chosen, ""
-            yield AnswerText(" ".join(chosen.texts))
+        if is_refused:
+            yield Draft(AnswerKind.NOT_FOUND, prompts.NOT_FOUND, (), usage)
+            return
+        overrules = quote_score  # the model's doubt has been weighed
+        if checked.texts:
+            yield AnswerText(" ".join(checked.texts))
     if not (is_cut and checked.texts):  # a tail that was cut off is no claim
         yield from _release([buffer], question, prompt.evidence, checked)
-    yield from _conclude(question, prompt.evidence, checked, quote_score, usage)
+    least = overrules if checked.is_refusal else quote_score
+    yield from _conclude(question, prompt.evidence, checked, least, usage)
 
 
 def _is_one_claim(text: str) -> bool:
@@ -136,18 +159,20 @@ def _is_one_claim(text: str) -> bool:
     return bool(claim) and len(markers_in(text)) <= 1 and not _is_refusal(claim)
 
 
-def _chosen(buffer: str, question: str, prompt: PackedPrompt, engine: Engine) -> _Checked | None:
-    """Return what is shown instead of what the model wrote; None: that stands.
-
-    Only docqa's own adapter is asked: what two models agree on was measured with it.
-    """
-    if engine.info.refusal_threshold is None:  # which only an adapter of ours states
-        return None
-    better = better_answer(buffer, question, prompt, engine)
-    checked = _Checked()
-    for _ in _release([better] if better else [], question, prompt.evidence, checked):
-        pass  # it is shown once it is known to stand
-    return checked if checked.texts else None
+def _chosen(
+    written: str, question: str, prompt: PackedPrompt, engine: Engine
+) -> tuple[_Checked, str]:
+    """Return what is shown instead of what the model wrote, and what of that is still to check."""
+    choice = best_answer(written, question, prompt, engine)
+    if choice is None:
+        return _Checked(), written
+    checked = _Checked(is_sure=choice.score >= SURE)
+    if choice.text != written:
+        for _ in _release([choice.text], question, prompt.evidence, checked):
+            pass  # it is shown once it is known to stand
+        if checked.texts or (checked.doubted and not checked.is_sure):
+            return checked, ""
+    return _Checked(is_sure=checked.is_sure), written
 
 
 def _complete_sentences(text: str) -> tuple[list[str], str]:
@@ -179,7 +204,9 @@ def _release(
         if support is None:
             checked.n_refused += 1
             continue
-        if lacks_number or standing(claim, support, evidence) > CLAIM_MARGIN:
+        is_line = support.evidence.chunk.kind is BlockKind.RECORD
+        is_aside = standing(claim, support, evidence) > CLAIM_MARGIN
+        if lacks_number or is_aside or (is_line and not checked.is_sure):
             checked.doubted.append(support)
             continue
         if any(claim == old.rsplit(" [", 1)[0] for old in checked.texts):
@@ -207,15 +234,13 @@ def _conclude(
         text = " ".join(checked.texts)
         yield Draft(AnswerKind.MODEL, text, _once(checked.citations), usage, notes)
         return
-    # A small model refuses too often: where the evidence is strong, its quote is shown instead.
-    least = max(quote_score, OVERRULES_REFUSAL) if checked.is_refusal else quote_score
-    quote = quote_answer(question, evidence, least, checked.doubted)
+    quote = quote_answer(question, evidence, quote_score, checked.doubted)
     if quote is None:
         yield Draft(AnswerKind.NOT_FOUND, prompts.NOT_FOUND, (), usage)
         return
     yield AnswerText(quote.text)
-    notes = (DOUBTED,) if checked.doubted else (UNSUPPORTED,)
-    yield replace(quote, usage=usage, notes=notes)
+    doubt = DOUBTED if checked.is_sure else UNSURE
+    yield replace(quote, usage=usage, notes=(doubt if checked.doubted else UNSUPPORTED,))
 
 
 def quote_answer(

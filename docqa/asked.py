@@ -54,6 +54,9 @@ _SHARE = re.compile(
     r"|\b(?:half|third|quarter|majority)\b",
     re.I,
 )
+_COUNT = re.compile(  # "90 percent of the cases" does not say how many cases
+    rf"(?>\d(?:[\d.,]*\d)?)(?! ?(?:%|per ?cent\b))|\b{_WORD_NUMBER}\b(?! per ?cent\b)", re.I
+)
 _NAME = re.compile(r"(?<=[^.!?\s] )[A-Z][\w.\-]+|\A[A-Z]\w+ [A-Z]\w+")
 _REASON = re.compile(
     r"\b(?:because|due to|caused?|causes|so that|in order|reason|result|led to|since|therefore)\b",
@@ -97,7 +100,7 @@ _KINDS: tuple[tuple[re.Pattern[str], Asked], ...] = tuple(
             True,
         ),
         (
-            r"\b(?:what|which) (?:share|percentage|proportion|percent|fraction)\b|"
+            r"\b(?:what|which|how many) (?:share|percentage|proportion|per ?cent|fraction)\b|"
             r"\b(?:percentage|share) of\b",
             _SHARE,
             True,
@@ -105,9 +108,10 @@ _KINDS: tuple[tuple[re.Pattern[str], Asked], ...] = tuple(
         ),
         (r"\bhow long\b|\bwhat (?:duration|period)\b", _DURATION, True, True),
         (r"\b(?:when|(?:what|which) (?:year|date|day|month|time|century))\b", _DATE, False, False),
+        (r"\bhow many\b|\bnumber of\b", _COUNT, True, True),
         (
-            r"\bhow (?:many|often|far|old|tall|high|large|big|fast|deep|heavy|hot|strong|wide|"
-            r"thick|cold|loud|late|early)\b|\bnumber of\b|\bhow much\b(?! (?:more|less|longer)\b)",
+            r"\bhow (?:often|far|old|tall|high|large|big|fast|deep|heavy|hot|strong|wide|"
+            r"thick|cold|loud|late|early)\b|\bhow much\b(?! (?:more|less|longer)\b)",
             NUMBER,
             True,
             True,

@@ -48,43 +48,53 @@ class _Candidate:
         return max(1, sum(any(c.isalnum() for c in word) for word in words))
 
 
-def better_answer(
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The answer, with its marker, and how likely both models together find it, in logs."""
+
+    text: str
+    score: float
+
+
+def best_answer(
     written: str, question: str, prompt: PackedPrompt, engine: TellsLikelihood
-) -> str | None:
-    """Return the span that both models prefer to what one wrote, with its marker; None: neither.
+) -> Choice | None:
+    """Return what one model wrote, or the span that both prefer; None: the reader marked none.
 
     Args:
         written: the model's whole answer, one claim with at most one marker.
-        question: the user's; spans that lack a number it asks for are no candidates.
+        question: the user's; what lacks a number that it asks for is no candidate.
         prompt: as the model read it.
         engine: the model that wrote.
 
     Raises:
         ModelError: as the engine does.
     """
-    spans = _spans(question, prompt.evidence)
+    asked = asked_for(question)
+    spans = _spans(asked, prompt.evidence)
     if not spans:
         return None
     own = _own(written, spans)
-    others = [span for span in spans if not _is_same(span, own)]
-    asked = [own, *others[:MOST]]
-    likely = engine.log_probs(prompt.tokens, [one.text for one in asked])
+    found = [span for span in spans if not _is_same(span, own)][:MOST]
+    if _may_answer(without_markers(own.text), asked) or not found:
+        found.insert(0, own)
+    likely = engine.log_probs(prompt.tokens, [one.text for one in found])
     scores = [
         log_p / one.n_words**LENGTH + READER * one.read
-        for one, log_p in zip(asked, likely, strict=True)
+        for one, log_p in zip(found, likely, strict=True)
     ]
-    best = scores.index(max(scores))
-    return asked[best].text if best else None
+    score = max(scores)
+    best = found[scores.index(score)]
+    return Choice(written if best is own else best.text, score)
 
 
-def _spans(question: str, evidence: Sequence[Evidence]) -> list[_Candidate]:
+def _spans(asked: Asked | None, evidence: Sequence[Evidence]) -> list[_Candidate]:
     """Return the reader's spans in all passages, the likeliest first, each text once a passage."""
-    asked = asked_for(question)
     found: dict[tuple[str, int], float] = {}
     for source in evidence:
         for mark in source.answers:
             text = " ".join(source.chunk.text[mark.start : mark.end].split())
-            if not text or (asked is not None and asked.is_number and not _has_value(text, asked)):
+            if not text or not _may_answer(text, asked):
                 continue
             named = f"{text} [{source.marker}]", source.marker
             found[named] = max(found.get(named, -math.inf), mark.score + PASSAGE * _odds(source))
@@ -92,9 +102,9 @@ def _spans(question: str, evidence: Sequence[Evidence]) -> list[_Candidate]:
     return sorted(spans, key=lambda span: -span.read)
 
 
-def _has_value(text: str, asked: Asked) -> bool:
-    """Whether a span has the number asked for; that of a thread is none: `M10 / M12`."""
-    return asked.fits(_CODE_WORD.sub(" ", text))
+def _may_answer(text: str, asked: Asked | None) -> bool:
+    """Whether a text has the number asked for; that of a thread is none: `M10 / M12`."""
+    return asked is None or not asked.is_number or asked.fits(_CODE_WORD.sub(" ", text))
 
 
 def _own(written: str, spans: Sequence[_Candidate]) -> _Candidate:

@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from docqa.choose import better_answer
+from docqa.choose import best_answer
 from docqa.config import AnswerConfig
 from docqa.protocols import Passage
 from docqa.support import markers_in
@@ -149,7 +149,8 @@ class Chooser:
         if len(markers_in(said)) > 1:
             return said
         packed = PackedPrompt((), tuple(prompt), sources, ())
-        return better_answer(said, question, packed, self._reader) or said
+        choice = best_answer(said, question, packed, self._reader)
+        return said if choice is None else choice.text
 
 
 def _log_shares(scores: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:

@@ -9,6 +9,8 @@ from docqa.asked import asked_for
     ("question", "fits", "fails"),
     [
         ("How many valves are there?", "There are twelve valves.", "There are valves."),
+        ("How many cases are left?", "17,719 cases, 71 percent less.", "90 percent of all cases."),
+        ("How many percent are closed?", "90 percent of all cases.", "17,719 cases."),
         ("How old was the pilot?", "The pilot, age 85, was alone.", "The pilot was alone."),
         ("How strong was the wind?", "A wind of 8 knots blew.", "A strong wind blew."),
         ("What share of glycol is allowed?", "Up to 40 % glycol.", "Up to 40 litres of glycol."),

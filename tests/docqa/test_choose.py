@@ -4,11 +4,12 @@ from dataclasses import replace
 
 import pytest
 
-from docqa.answer import Draft, generate_answer
-from docqa.choose import MOST, better_answer
+from docqa.answer import UNSURE, Draft, generate_answer
+from docqa.choose import MOST, best_answer
 from docqa.config import AnswerConfig
 from docqa.events import AnswerText
-from docqa.types import AnswerKind, Mark, PackedPrompt
+from docqa.prompts import NOT_FOUND
+from docqa.types import AnswerKind, BlockKind, Mark, PackedPrompt
 from tests.docqa.make import evidence
 from tests.fakes import ScriptedEngine
 
@@ -32,7 +33,8 @@ def engine_of(reply, likely, refusal_threshold=0.2):
 def better(written, sources, likely, question=QUESTION):
     engine = engine_of(written, likely)
     prompt = PackedPrompt((), (1, 2, 3), tuple(sources), ())
-    return better_answer(written, question, prompt, engine), engine
+    choice = best_answer(written, question, prompt, engine)
+    return (None if choice is None or choice.text == written else choice.text), engine
 
 
 def test_what_both_find_likely_wins_over_what_one_finds_likeliest():
@@ -49,6 +51,14 @@ def test_what_the_reader_marks_too_is_not_asked_about_twice():
     )
     assert found is None
     assert engine.asked_about == [["ware. [1]"]]
+
+
+def test_what_the_model_wrote_without_the_number_asked_for_is_no_candidate():
+    read = source("In all 17,719 cases were left, 90 percent of them old.", [("17,719", -0.5)])
+    likely = {"90 percent [1]": -0.1, "17,719 [1]": -9.0}
+    found, engine = better("90 percent [1]", [read], likely, "How many cases were left?")
+    assert found == "17,719 [1]"
+    assert engine.asked_about == [["17,719 [1]"]]
 
 
 def test_an_article_more_is_the_same_answer():
@@ -124,11 +134,13 @@ READ = [("Ware", -0.2)]
 LIKELY = {"Ealy [1]": -0.5, "Ware [1]": -1.0}
 
 
-def answer(reply, likely=LIKELY, sources=None, refusal_threshold=0.2, **settings):
+def answer(
+    reply, likely=LIKELY, sources=None, refusal_threshold=0.2, question=QUESTION, **settings
+):
     engine = engine_of(reply, likely, refusal_threshold)
     prompt = PackedPrompt((), (1, 2, 3), tuple(sources or [source(answers=READ)]), ())
     config = AnswerConfig(**settings)
-    events = list(generate_answer(QUESTION, prompt, engine, config, quote_score=0.5))
+    events = list(generate_answer(question, prompt, engine, config, quote_score=0.5))
     draft = events[-1]
     assert isinstance(draft, Draft)
     assert "".join(e.text for e in events if isinstance(e, AnswerText)) == (
@@ -162,7 +174,31 @@ def test_an_answer_that_both_prefer_stays():
     ],
 )
 def test_where_nothing_is_chosen(reply, changed):
-    assert not answer(reply, **changed)[1].asked_about
+    asked = answer(reply, **changed)[1].asked_about
+    assert all(texts == [NOT_FOUND] for texts in asked)  # only how likely a refusal is
+
+
+FAILED = "Whose handshake failed?"
+LINES = "10:00 sshd[3]: up\n10:04 ktest: handshake of 95.216.197.33 failed\n10:09 sshd[3]: down"
+
+
+def of_a_log(answers):
+    read = source(LINES, answers)
+    return replace(read, chunk=replace(read.chunk, kind=BlockKind.RECORD))
+
+
+@pytest.mark.parametrize("likely", [{"ktest [1]": -0.2}, {"95.216.197.33 [1]": -0.2}])
+def test_of_a_log_the_line_is_shown_where_the_models_do_not_agree(likely):
+    draft, _ = answer("ktest [1]", likely, [of_a_log([("95.216.197.33", -3.0)])], question=FAILED)
+    assert draft.kind is AnswerKind.QUOTE and draft.notes == (UNSURE,)
+    assert "“10:04 ktest: handshake of 95.216.197.33 failed” [1]" in draft.text
+
+
+def test_of_a_log_a_few_words_are_shown_where_both_agree():
+    draft, _ = answer(
+        "ktest [1]", {"ktest [1]": -0.2}, [of_a_log([("ktest", 0.5)])], question=FAILED
+    )
+    assert (draft.kind, draft.text, draft.notes) == (AnswerKind.MODEL, "ktest [1]", ())
 
 
 def test_a_choice_that_the_check_refuses_gives_way_to_the_model():
