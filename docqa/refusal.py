@@ -4,7 +4,7 @@ The adapter was trained to refuse and says how likely a refusal is; the trained 
 likely each passage answers. Passages on the same matter fool each alone, and in different cases.
 The question is refused where
 
-    logit P(the model refuses) - EVIDENCE · logit P(the best passage answers) >= LEAST
+    logit P(the model refuses) - logit P(the best passage answers) >= LEAST
 
 The second term is left out where the trained reader read nothing. Figures:
 models/weights/smollm2-135m-instruct-cite.md, "Refused by both".
@@ -18,7 +18,7 @@ from docqa import prompts
 from docqa.protocols import TellsLikelihood
 from docqa.types import PackedPrompt
 
-EVIDENCE, LEAST = 0.5, 1.0
+LEAST = 1.75
 _CERTAIN = 1e-4  # chances nearer to 0 or 1 than this are not told apart
 
 
@@ -34,7 +34,7 @@ def refuses(prompt: PackedPrompt, engine: TellsLikelihood) -> bool:
     """
     (log_p,) = engine.log_probs(prompt.tokens, [prompts.NOT_FOUND])
     read = [_logit(one.read_score) for one in prompt.evidence if one.read_score is not None]
-    return _logit(math.exp(log_p)) - EVIDENCE * max(read, default=0.0) >= LEAST
+    return _logit(math.exp(log_p)) - max(read, default=0.0) >= LEAST
 
 
 def _logit(chance: float) -> float:
