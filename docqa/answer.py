@@ -57,6 +57,7 @@ MIN_QUOTE_COVERAGE = 0.5  # of the question's content words, where no reader mar
 
 UNSUPPORTED = "the model's own words were not supported by the sources: the best quote instead"
 DOUBTED = "the model answered from another place than the best quote: both places are shown"
+BOTH_DOUBT = "the language model and the reader both doubt that the passages found answer"
 UNSURE = "the models do not agree on a short answer: the line instead"
 PARTLY_SUPPORTED = "sentences that no source supports were left out"
 NO_MODEL = "answered without a language model: the best quote"
@@ -142,7 +143,7 @@ def generate_answer(
             checked, buffer = _chosen(buffer, question, prompt, engine)
         usage = replace(usage, choose_s=time.perf_counter() - began)
         if is_refused:
-            yield Draft(AnswerKind.NOT_FOUND, prompts.NOT_FOUND, (), usage)
+            yield Draft(AnswerKind.NOT_FOUND, prompts.NOT_FOUND, (), usage, (BOTH_DOUBT,))
             return
         overrules = quote_score  # the model's doubt has been weighed
         if checked.texts:

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from docqa.answer import Draft, generate_answer
+from docqa.answer import BOTH_DOUBT, Draft, generate_answer
 from docqa.config import AnswerConfig
 from docqa.prompts import NOT_FOUND
 from docqa.refusal import refuses
@@ -63,6 +63,7 @@ def draft_of(engine, score, **settings):
 def test_what_both_doubt_is_not_found_whatever_was_written():
     draft = draft_of(engine_of(0.9), 0.3)
     assert (draft.kind, draft.text, draft.citations) == (AnswerKind.NOT_FOUND, NOT_FOUND, ())
+    assert draft.notes == (BOTH_DOUBT,)
 
 
 def test_a_refusal_that_the_evidence_outweighs_becomes_a_quote():
