@@ -20,6 +20,7 @@ from docqa.choose import best_answer
 from docqa.config import AnswerConfig
 from docqa.events import AnswerText, PrefillProgress
 from docqa.protocols import Engine, Piece, Prefill, Sampling, Stop
+from docqa.quantity import with_unit
 from docqa.refusal import refuses
 from docqa.support import (
     Support,
@@ -212,7 +213,8 @@ def _release(
             continue
         if any(claim == old.rsplit(" [", 1)[0] for old in checked.texts):
             continue  # small models repeat themselves
-        text = f"{claim} [{support.evidence.marker}]"
+        quote = support.evidence.chunk.text[support.start : support.end]
+        text = f"{with_unit(claim, quote, question, asked)} [{support.evidence.marker}]"
         separator = " " if checked.texts else ""
         checked.texts.append(text)
         checked.citations.append(cite(support.evidence, support.start, support.end))

@@ -20,7 +20,7 @@ _WORD_NUMBER = (
     rf"(?:{_ONES}|twenty|thirty|forty|fifty|sixty|seventy|eighty|ninety|dozen|hundred|"
     r"thousand|million|billion|once|twice|none|nobody|half)"
 )
-_AMOUNT = rf"(?:\d(?:[\d.,]*\d)?|{_WORD_NUMBER})"
+AMOUNT = rf"(?:\d(?:[\d.,]*\d)?|{_WORD_NUMBER})"
 _TIME_UNIT = (
     r"(?:ms|µs|us|s|secs?|seconds?|mins?|minutes?|h|hrs?|hours?|days?|nights?|weeks?|months?|"
     r"quarters?|years?|yrs?|decades?|centur(?:y|ies))"
@@ -32,25 +32,25 @@ NUMBER = re.compile(rf"\d|\b{_WORD_NUMBER}\b", re.I)
 _DATE = re.compile(
     rf"\b(?:1[0-9]|20)\d\d\b|\b\d{{1,2}}[:/.]\d\d\b|\b{_MONTH}\.? \d|\b\d{{1,2}}(?:st|nd|rd|th)? "
     rf"(?:of )?{_MONTH}\b|\b\d{{4}} (?:hours|UTC|local|central|eastern|pacific|mountain)\b|"
-    rf"\b{_AMOUNT}[ -]{_TIME_UNIT}\b|"
+    rf"\b{AMOUNT}[ -]{_TIME_UNIT}\b|"
     r"\b(?:century|(?:mon|tues|wednes|thurs|fri|satur|sun)day|immediately|annually|monthly|daily|"
     r"before|after|until|upon|at the end|as soon as|once)\b",
     re.I,
 )
 _DURATION = re.compile(
-    rf"\b{_AMOUNT}[ -]?{_TIME_UNIT}\b|\b{_AMOUNT}[ -]?{_LENGTH_UNIT}\b"
+    rf"\b{AMOUNT}[ -]?{_TIME_UNIT}\b|\b{AMOUNT}[ -]?{_LENGTH_UNIT}\b"
     r"|\b(?:an?|per) (?:second|minute|hour|day|week|month|year)\b"
     r"|\b\d{1,2}:\d\d\b|\b(?:daily|weekly|monthly|yearly|annual(?:ly)?|permanent(?:ly)?|perpetual)\b",
     re.I,
 )
 _MONEY = re.compile(
-    rf"[$€£¥]\s?\d|\b{_AMOUNT}(?: (?:million|billion|thousand|hundred))* ?"
+    rf"[$€£¥]\s?\d|\b{AMOUNT}(?: (?:million|billion|thousand|hundred))* ?"
     r"(?:dollars?|euros?|pounds?|cents?|usd|eur|gbp|million|billion|percent|per cent|%)"
     r"|\b(?:usd|eur|gbp|us\$) ?\d|\bfree of charge\b|\bno (?:cost|charge|fee|compensation)\b",
     re.I,
 )
 _SHARE = re.compile(
-    rf"{_AMOUNT} ?(?:%|percent\b|per cent\b|percentage points?\b)"
+    rf"{AMOUNT} ?(?:%|percent\b|per cent\b|percentage points?\b)"
     r"|\b(?:half|third|quarter|majority)\b",
     re.I,
 )
