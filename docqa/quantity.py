@@ -51,6 +51,6 @@ def _end_of_words(quote: str, at: int, wanted: set[str]) -> int:
         if not stems:
             break
         ends.append(word.end())
-        if wanted & set(stems):
+        if wanted & set(stems) and word[1].islower():  # "310 million Chilean" goes on
             last_named = len(ends) - 1
     return ends[last_named or min(N_WORDS, len(ends) - 1)]

@@ -10,7 +10,7 @@ from docqa.quantity import with_unit
     ("question", "claim", "quote", "expected"),
     [
         (
-            "How much money went to the vaccine?",
+            "How much money went to the Chilean vaccine?",
             "310 million",
             "FONDEF gave 310 million Chilean pesos to it",
             "310 million Chilean pesos",
