@@ -20,7 +20,7 @@ _NUMBER = re.compile(
     re.I,
 )
 _IN_FIGURES = re.compile(r"\s\([^()\n]{0,12}\d[^()\n]{0,12}\)")  # "twenty percent (20%)"
-_WORD = re.compile(r"[ \n]([A-Za-z][\w/’'-]*)")
+_WORD = re.compile(r"(?: |\n(?=[a-z]))([A-Za-z][\w/’'-]*)")  # a line's end may end a table's cell
 
 
 def with_unit(claim: str, quote: str, question: str, asked: Asked | None) -> str:

@@ -56,6 +56,8 @@ from docqa.quantity import with_unit
         ("How many were left?", "17,719", "17,719 cases – a 71 percent less", "17,719 cases"),
         ("How many vanes?", "3", "13 vanes and 3 rotors", "3 rotors"),
         ("How many vanes?", "six", "six | 7 | eight", "six"),
+        ("How many vanes?", "six", "has six\nTable 3: Vanes", "six"),
+        ("How many vanes?", "six", "has six\nvanes", "six vanes"),
         ("How many vanes?", "six vanes", "it has six vanes of steel", "six vanes"),
         ("When did it open?", "2008", "in 2008 Berkshire bought it", "2008"),
         ("How many vanes?", "9", "it has six vanes of steel", "9"),
