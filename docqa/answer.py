@@ -134,10 +134,10 @@ def generate_answer(
             stop = event
     is_cut = stop is None or stop.reason != "end"
     usage = _usage(stop)
-    overrules = max(quote_score, OVERRULES_REFUSAL)
     is_trained = engine.info.refusal_threshold is not None  # only an adapter of ours states one
     is_greedy = settings.temperature == 0 and not is_cut
-    if is_trained and settings.choose and is_greedy and checked.is_untouched:
+    is_weighed = is_trained and settings.choose and is_greedy and checked.is_untouched
+    if is_weighed:
         began = time.perf_counter()
         is_refused = refuses(prompt, engine)
         if not is_refused and _is_one_claim(buffer):
@@ -146,12 +146,12 @@ def generate_answer(
         if is_refused:
             yield Draft(AnswerKind.NOT_FOUND, prompts.NOT_FOUND, (), usage, (BOTH_DOUBT,))
             return
-        overrules = quote_score  # the model's doubt has been weighed
         if checked.texts:
             yield AnswerText(" ".join(checked.texts))
     if not (is_cut and checked.texts):  # a tail that was cut off is no claim
         yield from _release([buffer], question, prompt.evidence, checked)
-    least = overrules if checked.is_refusal else quote_score
+    has_doubt = checked.is_refusal and not is_weighed
+    least = max(quote_score, OVERRULES_REFUSAL) if has_doubt else quote_score
     yield from _conclude(question, prompt.evidence, checked, least, usage)
 
 
@@ -211,10 +211,11 @@ def _release(
         if lacks_number or is_aside or (is_line and not checked.is_sure):
             checked.doubted.append(support)
             continue
-        if any(claim == old.rsplit(" [", 1)[0] for old in checked.texts):
-            continue  # small models repeat themselves
         quote = support.evidence.chunk.text[support.start : support.end]
-        text = f"{with_unit(claim, quote, question, asked)} [{support.evidence.marker}]"
+        shown = with_unit(claim, quote, question, asked)
+        if any(shown == old.rsplit(" [", 1)[0] for old in checked.texts):
+            continue  # small models repeat themselves
+        text = f"{shown} [{support.evidence.marker}]"
         separator = " " if checked.texts else ""
         checked.texts.append(text)
         checked.citations.append(cite(support.evidence, support.start, support.end))

@@ -21,6 +21,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from docqa.asked import Asked, asked_for
+from docqa.odds import log_odds
 from docqa.protocols import TellsLikelihood
 from docqa.support import markers_in, without_markers
 from docqa.types import Evidence, PackedPrompt
@@ -92,12 +93,13 @@ def _spans(asked: Asked | None, evidence: Sequence[Evidence]) -> list[_Candidate
     """Return the reader's spans in all passages, the likeliest first, each text once a passage."""
     found: dict[tuple[str, int], float] = {}
     for source in evidence:
+        odds = log_odds(source.read_score or 0.0)  # one that the reader did not read counts as poor
         for mark in source.answers:
             text = " ".join(source.chunk.text[mark.start : mark.end].split())
             if not text or not _may_answer(text, asked):
                 continue
             named = f"{text} [{source.marker}]", source.marker
-            found[named] = max(found.get(named, -math.inf), mark.score + PASSAGE * _odds(source))
+            found[named] = max(found.get(named, -math.inf), mark.score + PASSAGE * odds)
     spans = [_Candidate(text, marker, read) for (text, marker), read in found.items()]
     return sorted(spans, key=lambda span: -span.read)
 
@@ -124,9 +126,3 @@ def _is_same(one: _Candidate, other: _Candidate) -> bool:
 def _words(one: _Candidate) -> list[str]:
     text = without_markers(one.text)
     return content_words(text) or [text.rstrip(".").casefold()]
-
-
-def _odds(source: Evidence) -> float:
-    """Return logit P(the passage answers); one that the reader did not read counts as poor."""
-    chance = min(max(source.read_score or 0.0, 1e-4), 1 - 1e-4)
-    return math.log(chance / (1 - chance))

@@ -15,11 +15,11 @@ from __future__ import annotations
 import math
 
 from docqa import prompts
+from docqa.odds import log_odds
 from docqa.protocols import TellsLikelihood
 from docqa.types import PackedPrompt
 
 LEAST = 1.75
-_CERTAIN = 1e-4  # chances nearer to 0 or 1 than this are not told apart
 
 
 def refuses(prompt: PackedPrompt, engine: TellsLikelihood) -> bool:
@@ -33,10 +33,5 @@ def refuses(prompt: PackedPrompt, engine: TellsLikelihood) -> bool:
         ModelError: as the engine does.
     """
     (log_p,) = engine.log_probs(prompt.tokens, [prompts.NOT_FOUND])
-    read = [_logit(one.read_score) for one in prompt.evidence if one.read_score is not None]
-    return _logit(math.exp(log_p)) - max(read, default=0.0) >= LEAST
-
-
-def _logit(chance: float) -> float:
-    clipped = min(max(chance, _CERTAIN), 1.0 - _CERTAIN)
-    return math.log(clipped / (1.0 - clipped))
+    read = [log_odds(one.read_score) for one in prompt.evidence if one.read_score is not None]
+    return log_odds(math.exp(log_p)) - max(read, default=0.0) >= LEAST

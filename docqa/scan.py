@@ -262,14 +262,13 @@ def _match(reading: Reading, record: _Record, tally: Tally, query: ScanQuery) ->
 
 def _weigh(hits: list[int], record: _Record, tally: Tally, query: ScanQuery) -> list[int]:
     """Keep the lines that state a duration, and the longest or shortest of all."""
-    stated = [i for i in hits if durations(record.lines[i])]
+    stated = {i: found for i in hits if (found := durations(record.lines[i]))}
     is_longest = query.operation is Operation.LONGEST
-    for i in stated:
-        found = durations(record.lines[i])
+    for i, found in stated.items():
         own, held = (max(found) if is_longest else min(found)), tally.extreme
         if held is None or (own > held[0] if is_longest else own < held[0]):
             tally.extreme = own, _match_of(record, i)
-    return stated
+    return list(stated)
 
 
 def _hits(reading: Reading, record: _Record) -> list[int]:

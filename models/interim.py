@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from docqa.asked import Asked, asked_for
 from docqa.errors import ModelNotFound, ModelRefused
+from docqa.odds import log_odds
 from docqa.protocols import Embedder, Passage, Relevance
 from docqa.types import Mark
 from docqa.wording import (
@@ -242,12 +243,11 @@ def _merit(
     )
 
 
-def _joint(logit: float, seen: Look | None) -> float:
-    """Return the log-odds of a passage that both scored."""
-    if seen is None or logit < LEAST_LOGIT:
-        return logit
-    chance = min(max(seen.score, LEAST_CHANCE), 1 - LEAST_CHANCE)
-    return (1 - READ_SHARE) * logit + READ_SHARE * math.log(chance / (1 - chance))
+def _joint(words: float, seen: Look | None) -> float:
+    """Return the log-odds of a passage, of words and meaning, with what the reader says of it."""
+    if seen is None or words < LEAST_LOGIT:
+        return words
+    return (1 - READ_SHARE) * words + READ_SHARE * log_odds(seen.score, LEAST_CHANCE)
 
 
 class _Look:

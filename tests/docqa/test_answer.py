@@ -78,6 +78,12 @@ def test_a_repeated_sentence_is_shown_once():
     assert run("It is 45 Nm. It is 45 Nm. It is 45 Nm.")[1] == "It is 45 Nm. [1]"
 
 
+def test_a_repeated_number_is_shown_once_with_what_it_counts():
+    sources = (evidence("The rule drew 358 public comments in May."),)
+    shown = run("358 [1]\n358 [1]\n358 [1]", sources, "How many comments were there?")[1]
+    assert shown == "358 public comments [1]"
+
+
 def test_an_empty_reply_is_no_answer_of_the_model():
     assert run("")[0].kind is AnswerKind.QUOTE
 
