@@ -169,8 +169,10 @@ def test_a_folder_without_a_model_is_refused(tmp_path):
 
 
 def test_a_cross_encoder_folder_scores_with_its_context(tmp_path):
+    import torch
     from transformers import BertConfig, BertForSequenceClassification, BertTokenizerFast
 
+    torch.manual_seed(0)  # some draws score all alike
     words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "seal", "oil", "pump"]
     (tmp_path / "vocab.txt").write_text("\n".join(words), encoding="utf-8")
     BertTokenizerFast(str(tmp_path / "vocab.txt")).save_pretrained(tmp_path)
