@@ -31,6 +31,8 @@ KEPT = {
     "table-twin": 0.6,
     "log": 0.5,
     "log-twin": 0.6,
+    "field": 0.6,
+    "field-twin": 0.6,
     "manual": 0.7,
     "check": 0.7,
 }

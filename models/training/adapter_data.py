@@ -27,7 +27,7 @@ import numpy as np
 from docqa import prompts
 from models.model_file import read_model
 from models.tokenizer import build_tokenizer, byte_of_char
-from models.training import adapter_logs, adapter_sources, adapter_tasks
+from models.training import adapter_fields, adapter_logs, adapter_sources, adapter_tasks
 from models.training.adapter_articles import articles
 from models.training.adapter_batches import FILLED, MARK
 from models.training.adapter_bm25 import Bm25
@@ -161,12 +161,11 @@ def collect(data: Path, seed: int = 1) -> list[Example]:
     made = adapter_sources.prose(data, 2500, seed + 2)
     made += adapter_sources.contracts(data, seed + 3)
     made += adapter_sources.meetings(data, seed + 4)
-    made += adapter_tasks.generate(13_000, seed + 5, False) + adapter_tasks.generate(
-        900, seed + 6, True
-    )
-    logs = data / "logs"
-    made += adapter_logs.generate(9_000, seed + 7, False, logs)
-    made += adapter_logs.generate(450, seed + 8, True, logs)
+    made += adapter_tasks.generate(13_000, seed + 5, False)
+    made += adapter_tasks.generate(900, seed + 6, True)
+    for n, dev in ((9_000, False), (450, True)):
+        made += adapter_logs.generate(n, seed + 7 + dev, dev, data / "logs")
+        made += adapter_fields.generate(n, seed + 12 + dev, dev)
     real = mined(real)
     made += doubled(real, 1_300, seed + 9) + continued(real, 900, seed + 10)
     return real + made + injected(real + made, seed + 11)
@@ -268,6 +267,8 @@ SETS: tuple[tuple[str, tuple[str, ...], int, int, bool], ...] = (
     ("prose", ("prose",), 4, 150, True),
     ("log", ("log",), 0, 300, True),
     ("log-twin", ("log-twin",), 0, 90, True),
+    ("field", ("field",), 0, 300, True),
+    ("field-twin", ("field-twin",), 0, 90, True),
     ("table", ("table",), 0, 300, True),
     ("table-twin", ("table-twin",), 0, 120, True),
     ("manual", ("manual",), 0, 120, True),

@@ -149,6 +149,7 @@ TWINS = (
     ("squad-adversarial", "squad-4-random"),
     ("contract-twin", "contract"),
     ("log-twin", "log"),
+    ("field-twin", "field"),
     ("table-twin", "table"),
 )
 

@@ -23,11 +23,11 @@ from models.training.reader_records import KINDS, Arrays
 GROUP_SHARES = {
     "squad": 26, "nq": 20, "policy": 1, "hotpot": 1, "contract": 10, "contract-named": 3,
     "meeting": 5, "medical": 8, "title": 6, "cloze": 5, "table": 6, "check": 1, "manual": 3,
-    "log": 5, "invented": 16,
+    "log": 5, "invented": 16, "field": 9,
 }  # fmt: skip
 LONE_SHARES = {
     "squad": 34, "nq": 30, "policy": 4, "hotpot": 1, "contract": 6, "meeting": 2, "cloze": 10,
-    "table": 4, "check": 1, "manual": 3, "log": 5, "invented": 40,
+    "table": 4, "check": 1, "manual": 3, "log": 5, "invented": 40, "field": 10,
 }  # fmt: skip
 WARM_LONE_SHARES = LONE_SHARES | {"cloze": 90}  # while the heads are new
 NO_CONTEXT = 0.2  # of the rows lose their context, as passages without a title

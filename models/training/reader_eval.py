@@ -21,6 +21,10 @@ Floats = npt.NDArray[np.float32]
 Forward = Callable[[Ids, Ids, Ids], tuple[Floats, Floats]]
 """ids, types (B, T), lengths (B,) -> relevance logits (B,), start and end logits (B, T, 2)."""
 
+RANK_KINDS = (
+    "squad", "nq", "contract", "contract-named", "meeting", "medical", "table", "log", "field",
+)  # fmt: skip
+SPAN_KINDS = ("squad", "nq", "cloze", "table", "manual", "log", "field")
 MAX_SPAN_TOKENS = 40
 BATCH_TOKENS = 65_536
 

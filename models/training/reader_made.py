@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from pathlib import Path, PurePath
 
-from models.training import adapter_logs, adapter_tasks
+from models.training import adapter_fields, adapter_logs, adapter_tasks
 from models.training.adapter_records import Example, Passage
 from models.training.reader_records import PassagePool, Query, Right
 
-_KIND = {"table": "table", "check": "check", "manual": "manual", "log": "log"}
+_KIND = {"table": "table", "check": "check", "manual": "manual", "log": "log", "field": "field"}
 _COUNT = re.compile(r"^(?:How (?:many|often)|Count)\b")
 _WORD = re.compile(r"[\w.:-]+")
 MAX_WRONG = 5
@@ -25,6 +25,7 @@ def generated(
     """
     examples = adapter_tasks.generate(n_tasks, seed, dev)
     examples += adapter_logs.generate(n_logs, seed + 1, dev, logs)
+    examples += adapter_fields.generate(n_logs, seed + 2, dev)
     made = []
     for example in examples:
         query = _query(example, pool)
@@ -52,7 +53,7 @@ def _query(example: Example, pool: PassagePool) -> Query | None:
         everything = (placed(example.gold[0]), *wrong)
         return Query(kind, example.question, (), wrong=everything, dev=example.dev)
     text = example.gold[0].text
-    at = _occurrence(text, example.words, example.question, is_log=kind == "log")
+    at = _occurrence(text, example.words, example.question, is_log=kind in ("log", "field"))
     if at is None or not wrong:
         return None
     right = Right(placed(example.gold[0]), at, at + len(example.words))

@@ -38,7 +38,7 @@ DOCUMENT = 1 << 7
 MADE = len(POOLS)  # generated passages: in no pool, never mined
 KINDS = (
     "squad", "nq", "policy", "hotpot", "contract", "contract-named", "meeting", "medical", "title",
-    "cloze", "table", "check", "manual", "log", "invented",
+    "cloze", "table", "check", "manual", "log", "invented", "field",
 )  # fmt: skip
 MAX_SPAN_TOKENS = 40
 MAX_QUESTION_TOKENS = 64

@@ -41,8 +41,6 @@ from models.training.reader_model import FROZEN, cast, encode, heads, load_base
 from models.training.reader_records import Arrays, subset
 
 PART_BYTES = 15_000_000
-RANK_KINDS = ("squad", "nq", "contract", "contract-named", "meeting", "medical", "table", "log")
-SPAN_KINDS = ("squad", "nq", "cloze", "table", "manual", "log")
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,9 +246,9 @@ def evaluate(
     forward = trainer.forward()
     figures: dict[str, Any] = {}
     kept: dict[str, npt.NDArray[Any]] = {}
-    for kind in SPAN_KINDS:
+    for kind in reader_eval.SPAN_KINDS:
         figures[f"span {kind}"] = reader_eval.span_scores(forward, arrays, texts, kind, limit)
-    for kind in RANK_KINDS:
+    for kind in reader_eval.RANK_KINDS:
         scored = reader_eval.score_candidates(forward, arrays, mined, kind, limit, n_candidates)
         if not len(scored.queries):
             continue

@@ -4,7 +4,7 @@ from itertools import pairwise
 
 import pytest
 
-from models.training import adapter_logs, adapter_sources, adapter_tasks
+from models.training import adapter_fields, adapter_logs, adapter_sources, adapter_tasks
 from models.training.adapter_bm25 import Bm25
 from models.training.adapter_records import answer_text, held_out, turn
 from models.training.adapter_sheets import Words
@@ -17,7 +17,8 @@ def squeezed(text):
 @pytest.mark.parametrize("dev", [False, True])
 def test_answers_stand_in_their_own_source(dev):
     made = adapter_tasks.generate(600, 3, dev) + adapter_logs.generate(300, 4, dev)
-    assert len(made) == 900
+    made += adapter_fields.generate(600, 5, dev)
+    assert len(made) == 1500
     for example in made:
         assert example.dev is dev
         texts = [p.text.lower() for p in example.gold]
@@ -45,6 +46,24 @@ def test_counts_are_right():
             assert int(example.answer[0]) == example.gold[0].text.count(phrase)
             counted += 1
     assert counted > 20
+
+
+def test_questions_about_fields_tell_one_line_and_do_not_say_the_answer():
+    made = [e for e in adapter_fields.generate(600, 7, False) if e.kind == "field"]
+    assert len(made) > 300
+    for example in made:
+        assert example.words not in example.question.split()
+        assert len(example.gold[0].text) < 2 * adapter_fields.MAX_CHARS
+
+
+def test_a_field_that_was_not_logged_has_no_answer():
+    made = adapter_fields.generate(600, 8, False)
+    twins = [e for e in made if e.kind == "field-twin"]
+    assert len(twins) > 30 and all(not e.answer for e in twins)
+    by_source = {e.gold[0].text: e for e in made if e.kind == "field"}
+    asked = [(by_source[t.gold[0].text].question, t.question) for t in twins
+             if t.gold[0].text in by_source]  # fmt: skip
+    assert all(answerable != absent for answerable, absent in asked)
 
 
 def test_generation_follows_from_the_seed():
