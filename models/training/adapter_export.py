@@ -33,17 +33,17 @@ def near_full(folder: Path, rank: int, kv_rank: int) -> Arrays:
     return near(load_parts(folder, "full"), rank, kv_rank)
 
 
-def near_mean(folders: Sequence[Path], rank: int, kv_rank: int) -> Arrays:
-    """Return the adapter nearest to the mean update of several runs' adapters.
+def near_mean(runs: Sequence[Path], rank: int, kv_rank: int) -> Arrays:
+    """Return the adapter nearest to the mean update of several adapters: folders, exported files.
 
     Runs that saw other data in another order err differently: their mean is better than each
     (Wortsman et al. 2022, "Model soups").
     """
-    runs = [load_parts(folder) for folder in folders]
-    projections = [name[:-2] for name in runs[0] if name.endswith(".a")]
+    adapters = [load_parts(run) if run.is_dir() else exported(run) for run in runs]
+    projections = [name[:-2] for name in adapters[0] if name.endswith(".a")]
     updates = {
         name: np.mean(
-            [_wide(run[f"{name}.b"]) @ _wide(run[f"{name}.a"]) for run in runs],
+            [_wide(held[f"{name}.b"]) @ _wide(held[f"{name}.a"]) for held in adapters],
             axis=0,
         )
         for name in projections
@@ -66,7 +66,7 @@ def near(updates: Mapping[str, npt.NDArray[np.floating]], rank: int, kv_rank: in
     return {name: tensor.half().numpy() for name, tensor in tensors.items()}
 
 
-def _wide(array: npt.NDArray[np.float16]) -> npt.NDArray[np.float32]:
+def _wide(array: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:
     return array.astype(np.float32)
 
 
@@ -131,7 +131,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else "")
     given = parser.add_mutually_exclusive_group(required=True)
     given.add_argument(
-        "--parts", type=Path, nargs="+", help="folder of adapter-*.safetensors; several: their mean"
+        "--parts",
+        type=Path,
+        nargs="+",
+        help="folder of adapter-*.safetensors; several, among them exported adapters: their mean",
     )
     given.add_argument("--from-full", type=Path, help="folder of full-*.safetensors")
     parser.add_argument("--base", type=Path, required=True)
