@@ -22,6 +22,16 @@ from docqa.types import PackedPrompt
 LEAST = 1.75
 
 
+def doubt(p_refuses: float, p_answers: float | None) -> float:
+    """Return how much both doubt that the sources answer; at `LEAST` or more it is refused.
+
+    Args:
+        p_refuses: how likely the model's answer is the refusal.
+        p_answers: how likely the best passage answers; None where nothing was read.
+    """
+    return log_odds(p_refuses) - (0.0 if p_answers is None else log_odds(p_answers))
+
+
 def refuses(prompt: PackedPrompt, engine: TellsLikelihood) -> bool:
     """Whether model and reader together take the sources for no answer.
 
@@ -33,5 +43,5 @@ def refuses(prompt: PackedPrompt, engine: TellsLikelihood) -> bool:
         ModelError: as the engine does.
     """
     (log_p,) = engine.log_probs(prompt.tokens, [prompts.NOT_FOUND])
-    read = [log_odds(one.read_score) for one in prompt.evidence if one.read_score is not None]
-    return log_odds(math.exp(log_p)) - max(read, default=0.0) >= LEAST
+    read = [one.read_score for one in prompt.evidence if one.read_score is not None]
+    return doubt(math.exp(log_p), max(read, default=None)) >= LEAST

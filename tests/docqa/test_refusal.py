@@ -8,7 +8,7 @@ import pytest
 from docqa.answer import BOTH_DOUBT, Draft, generate_answer
 from docqa.config import AnswerConfig
 from docqa.prompts import NOT_FOUND
-from docqa.refusal import refuses
+from docqa.refusal import doubt, refuses
 from docqa.types import AnswerKind, PackedPrompt
 from tests.docqa.make import evidence
 from tests.fakes import ScriptedEngine
@@ -48,6 +48,13 @@ def engine_of(chance, reply="45 Nm [1]", refusal_threshold=0.2):
 )
 def test_doubt_is_weighed_against_what_the_reader_finds(chance, read, is_refused):
     assert refuses(prompt_of(*read), engine_of(chance)) is is_refused
+
+
+def test_doubt_is_the_difference_of_the_log_odds():
+    assert doubt(0.9, 0.5) == pytest.approx(math.log(9))
+    assert doubt(0.5, 0.8) == pytest.approx(-math.log(4))
+    assert doubt(0.9, 0.1) == pytest.approx(2 * math.log(9))
+    assert doubt(0.9, None) == pytest.approx(math.log(9))
 
 
 def draft_of(engine, score, **settings):
