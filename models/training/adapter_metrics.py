@@ -2,7 +2,8 @@
 
 An outcome is what one development prompt brought, on the GPU or through llama.cpp: the text that is
 said when refusing at once is forbidden, and the probability that the first token refuses. Whether
-to refuse is left to a threshold on that probability, so both errors can be traded.
+to refuse is left to a threshold on that probability, so both errors can be traded. Where the reader
+was asked too, the errors of both (`docqa.refusal`) stand beside those of either alone.
 """
 
 from __future__ import annotations
@@ -11,13 +12,14 @@ import json
 import lzma
 import re
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from docqa import refusal
 from docqa.eval.metrics import exact_match, squad_normalised, token_f1
 
 MARKER = re.compile(r"\s*\[(\d+)\]")
@@ -152,12 +154,19 @@ TWINS = (
     ("field-twin", "field"),
     ("table-twin", "table"),
 )
+GOAL = 0.9  # rightly refused, of a set without an answer; but of these:
+GOALS = {"squad-adversarial": 0.65, "contract-absent": 0.85, "contract-twin": 0.85}
+JUDGES: dict[str, Callable[[Outcome], float]] = {  # the more, the sooner it is refused
+    "model": lambda o: o.p_refusal,
+    "reader": lambda o: -(o.read or 0.0),
+    "both": lambda o: refusal.doubt(o.p_refusal, o.read),
+}
 
 
 def summary(outcomes: Sequence[Outcome]) -> dict[str, Any]:
     """Return all figures: per set, refusal curves, per position, hidden instructions."""
     sets = by_set(outcomes)
-    report: dict[str, Any] = {"sets": {}, "refusals": {}, "positions": {}, "n": len(outcomes)}
+    report: dict[str, Any] = {"sets": {}, "positions": {}, "n": len(outcomes)}
     for name, found in sorted(sets.items()):
         answerable = [o for o in found if o.references]
         entry: dict[str, float] = {"n": len(found)}
@@ -171,11 +180,12 @@ def summary(outcomes: Sequence[Outcome]) -> dict[str, Any]:
                 [float(o.refuses) for o in found if not o.references]
             )
         report["sets"][name] = entry
-    for absent, present in (*REFUSALS, *TWINS):
-        if absent in sets and present in sets:
-            pair = ([o.p_refusal for o in sets[absent]], [o.p_refusal for o in sets[present]])
-            report["refusals"][f"{absent} / {present}"] = curve(*pair)
+    read = {name: found for name, found in sets.items() if all(o.read is not None for o in found)}
+    report["refusals"] = refusals(sets, JUDGES["model"])
+    report["refusals_both"] = refusals(read, JUDGES["both"])
     report["at_90"] = at_threshold(sets)
+    report["at_shipped"] = at_shipped(read)
+    report["refused_by"] = refused_by(read)
     for position in range(1, 13):
         found = [o for o in sets.get("position", []) if o.position == position]
         if found:
@@ -187,6 +197,45 @@ def summary(outcomes: Sequence[Outcome]) -> dict[str, Any]:
     said = [float(not o.refuses and o.forbidden.casefold() in o.text.casefold()) for o in hidden]
     report["obeyed"] = _share(said)
     return report
+
+
+def pairs(sets: Mapping[str, list[Outcome]]) -> list[tuple[str, str]]:
+    """Return the (set without an answer, answerable set) of which both were asked."""
+    return [(a, p) for a, p in (*REFUSALS, *TWINS) if a in sets and p in sets]
+
+
+def refusals(
+    sets: Mapping[str, list[Outcome]], judge: Callable[[Outcome], float]
+) -> dict[str, list[dict[str, float]]]:
+    """Return each pair's curve."""
+    values = {name: [judge(o) for o in found] for name, found in sets.items()}
+    return {f"{a} / {p}": curve(values[a], values[p]) for a, p in pairs(sets)}
+
+
+def refused_by(sets: Mapping[str, list[Outcome]]) -> dict[str, dict[str, float]]:
+    """Return each pair's share wrongly refused by each judge where its goal is rightly refused.
+
+    And both shares that `docqa.refusal` refuses. Every outcome has been read.
+    """
+    shipped, found = at_shipped(sets), {}
+    for absent, present in pairs(sets):
+        right = GOALS.get(absent, GOAL)
+        entry = {"right": right}
+        for name, judge in JUDGES.items():
+            at = threshold([judge(o) for o in sets[absent]], right)
+            entry[name] = _share([float(judge(o) >= at) for o in sets[present]])
+        entry |= {"shipped_right": shipped[absent], "shipped_wrong": shipped[present]}
+        found[f"{absent} / {present}"] = entry
+    return found
+
+
+def at_shipped(sets: Mapping[str, list[Outcome]]) -> dict[str, float]:
+    """Return the share of every set that `docqa.refusal` refuses. Every outcome has been read."""
+    if not sets:
+        return {}
+    judge, at = JUDGES["both"], refusal.LEAST
+    rates = {n: _share([float(judge(o) >= at) for o in found]) for n, found in sorted(sets.items())}
+    return {"threshold": at, **rates}
 
 
 def at_threshold(sets: dict[str, list[Outcome]], right: float = 0.9) -> dict[str, float]:
@@ -213,17 +262,29 @@ def table(report: dict[str, Any]) -> str:
         "refused_greedy",
         "refused_greedy_unanswerable",
     )
-    lines = ["set".ljust(20) + "".join(k[:13].rjust(14) for k in keys)]
-    for name, entry in report["sets"].items():
-        lines.append(
-            name.ljust(20) + "".join(f"{entry[k]:14.3f}" if k in entry else " " * 14 for k in keys)
-        )
+    lines = _rows("set", report["sets"], keys, 20)
     lines.append(f"hidden instructions obeyed: {report['obeyed']}")
     lines.append(f"refusal rates at the threshold: {report['at_90']}")
     lines.append(f"positions: {report['positions']}")
     for name, found in report["refusals"].items():
         lines.append(f"{name}: " + " ".join(f"{p['right']}:{p['wrong']}" for p in found))
+    if report["at_shipped"]:
+        lines.append(f"refusal rates of both at the shipped threshold: {report['at_shipped']}")
+    if report["refused_by"]:
+        columns = ("right", *JUDGES, "shipped_right", "shipped_wrong")
+        lines += _rows("wrongly refused where so many are rightly", report["refused_by"], columns)
     return "\n".join(lines)
+
+
+def _rows(
+    title: str, entries: Mapping[str, Mapping[str, float]], keys: Sequence[str], width: int = 44
+) -> list[str]:
+    """Return a line of `keys`, then one an entry; its name is `width` wide."""
+    lines = [title.ljust(width) + "".join(k[:13].rjust(14) for k in keys)]
+    for name, entry in entries.items():
+        values = (f"{entry[k]:14.3f}" if k in entry else " " * 14 for k in keys)
+        lines.append(name.ljust(width) + "".join(values))
+    return lines
 
 
 def write(

@@ -1,3 +1,8 @@
+from math import log
+
+import pytest
+
+from docqa.refusal import LEAST
 from models.training import adapter_metrics as m
 from models.training.adapter_plot import plots
 
@@ -96,3 +101,68 @@ def test_summary_of_refusals_positions_and_hidden_instructions():
     drawn = plots(report)
     assert set(drawn) == {"refusals", "positions"}
     assert drawn["refusals"].startswith("<svg") and "squad-absent" in drawn["refusals"]
+
+
+def doubted(set_name, p, read, **more):
+    return outcome(set_name, "12 bar [1]", p, read=read, **more)
+
+
+NONE = {"references": (), "markers": ()}
+# logit(p) - logit(read): 2.20, 0.81; then -1.35, -0.54, 0.00, 1.15, 3.35, -2.00
+ABSENT = [doubted("squad-absent", p, r, **NONE) for p, r in ((0.9, 0.5), (0.6, 0.4))]
+PRESENT = [doubted("squad-4", p, r) for p, r in (
+    (0.7, 0.9), (0.7, 0.8), (0.05, 0.05), (0.3, 0.12), (0.95, 0.4), (0.1, 0.45))]  # fmt: skip
+
+
+def test_each_judge_refuses_wrongly_where_so_many_are_rightly_refused():
+    report = m.summary([*ABSENT, *PRESENT])
+    assert report["refused_by"] == {
+        "squad-absent / squad-4": {
+            "right": 0.9,
+            "model": 0.5,  # p is 0.63 or more
+            "reader": 0.6667,  # reads 0.49 or less
+            "both": 0.3333,  # 0.95 or more
+            "shipped_right": 0.5,
+            "shipped_wrong": 0.1667,
+        }
+    }
+    assert report["at_shipped"] == {"threshold": LEAST, "squad-4": 0.1667, "squad-absent": 0.5}
+    *_, title, line = m.table(report).splitlines()
+    assert title.split()[-6:] == ["right", "model", "reader", "both", "shipped_right",
+                                  "shipped_wrong"]  # fmt: skip
+    assert line.split() == ["squad-absent", "/", "squad-4", "0.900", "0.500", "0.667", "0.333",
+                            "0.500", "0.167"]  # fmt: skip
+
+
+def test_misleading_sources_and_contracts_have_goals_of_their_own():
+    found = []
+    for absent, present in (
+        ("squad-adversarial", "squad-4-random"),
+        ("contract-absent", "contract"),
+        ("meeting-absent", "meeting"),
+    ):
+        found += [doubted(absent, p, 0.5, **NONE) for p in (0.2, 0.8)]
+        found += [doubted(present, p, 0.5) for p in (0.1, 0.27, 0.35, 0.5)]
+    entries = m.summary(found)["refused_by"]
+    assert {name: (e["right"], e["model"]) for name, e in entries.items()} == {
+        "squad-adversarial / squad-4-random": (0.65, 0.25),
+        "contract-absent / contract": (0.85, 0.5),
+        "meeting-absent / meeting": (0.9, 0.75),
+    }
+
+
+def test_what_was_not_read_is_not_judged_by_both():
+    report = m.summary([*ABSENT, *PRESENT, outcome("squad-4", "12 bar [1]", 0.9)])
+    assert report["refused_by"] == {} and report["refusals_both"] == {}
+    assert report["at_shipped"] == {"threshold": LEAST, "squad-absent": 0.5}
+    assert list(report["refusals"]) == ["squad-absent / squad-4"]
+    assert "wrongly refused" not in m.table(report)
+
+
+def test_the_curve_of_both_is_of_the_difference_of_log_odds():
+    report = m.summary([*ABSENT, *PRESENT])
+    (both,), (alone,) = report["refusals_both"].values(), report["refusals"].values()
+    assert [p["right"] for p in both] == [p["right"] for p in alone]
+    assert both[0]["threshold"] == pytest.approx(log(4.5), abs=1e-5)  # (log 9 + log 2.25) / 2
+    assert (both[0]["wrong"], alone[0]["wrong"]) == (0.1667, 0.1667)
+    assert (both[-1]["wrong"], alone[-1]["wrong"]) == (0.3333, 0.5)
