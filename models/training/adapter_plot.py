@@ -1,4 +1,7 @@
-"""Line plots as SVG text: the two refusal errors against each other, and answers per position."""
+"""Line plots as SVG text: the two refusal errors against each other, and answers per position.
+
+Where the reader was asked, the errors of the decision by both models are dashed.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +14,15 @@ COLOURS = ("#1f5fa8", "#c4502a", "#3b8f4e", "#7b4ea8", "#a8841f", "#4e8f8f", "#a
 Series = Mapping[str, Sequence[tuple[float, float]]]
 
 
-def line_plot(title: str, x_name: str, y_name: str, series: Series) -> str:
-    """Return an SVG of the (x, y) series; both axes from the data's own range, y from 0."""
-    points = [p for line in series.values() for p in line]
+def line_plot(
+    title: str, x_name: str, y_name: str, series: Series, dashed: Series | None = None
+) -> str:
+    """Return an SVG of the (x, y) series; both axes from the data's own range, y from 0.
+
+    `dashed` are lines in the colour of the series of their name.
+    """
+    dashed = dashed or {}
+    points = [p for line in (*series.values(), *dashed.values()) for p in line]
     low, high = min(x for x, _ in points), max(x for x, _ in points)
     top = max(max(y for _, y in points), 1e-9)
     width, height = WIDTH - LEFT - 20, HEIGHT - BOTTOM - 40
@@ -21,6 +30,11 @@ def line_plot(title: str, x_name: str, y_name: str, series: Series) -> str:
     def at(x: float, y: float) -> str:
         across = LEFT + width * (x - low) / max(high - low, 1e-9)
         return f"{across:.1f},{40 + height * (1 - y / top):.1f}"
+
+    def path(line: Sequence[tuple[float, float]], colour: str, dashes: str = "") -> str:
+        points = " ".join(at(x, y) for x, y in line)
+        stroke = f'stroke="{colour}" stroke-width="2"{dashes}'
+        return f'<polyline points="{points}" fill="none" {stroke}/>'
 
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}"'
@@ -42,8 +56,9 @@ def line_plot(title: str, x_name: str, y_name: str, series: Series) -> str:
         )
     for i, (name, line) in enumerate(series.items()):
         colour = COLOURS[i % len(COLOURS)]
-        path = " ".join(at(x, y) for x, y in line)
-        parts.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"/>')
+        parts.append(path(line, colour))
+        if name in dashed:
+            parts.append(path(dashed[name], colour, ' stroke-dasharray="6 4"'))
         parts.append(
             f'<text x="{LEFT + 10}" y="{56 + 15 * i}" fill="{colour}">{escape(name)}</text>'
         )
@@ -54,11 +69,12 @@ def plots(report: Mapping[str, Any]) -> dict[str, str]:
     """Return name → SVG of what the report has."""
     found = {}
     if report["refusals"]:
-        lines = {
-            name: [(p["right"], p["wrong"]) for p in points]
-            for name, points in report["refusals"].items()
-        }
-        found["refusals"] = line_plot("Refusals", "rightly refused", "wrongly refused", lines)
+        alone, dashed = (
+            {name: [(p["right"], p["wrong"]) for p in points] for name, points in curves.items()}
+            for curves in (report["refusals"], report["refusals_both"])
+        )
+        title = "Refusals (dashed: by model and reader)" if dashed else "Refusals"
+        found["refusals"] = line_plot(title, "rightly refused", "wrongly refused", alone, dashed)
     if report["positions"]:
         both = {
             key: [(float(n), v[key]) for n, v in report["positions"].items()]

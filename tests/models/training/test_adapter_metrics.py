@@ -1,3 +1,4 @@
+from dataclasses import replace
 from math import log
 
 import pytest
@@ -166,3 +167,18 @@ def test_the_curve_of_both_is_of_the_difference_of_log_odds():
     assert both[0]["threshold"] == pytest.approx(log(4.5), abs=1e-5)  # (log 9 + log 2.25) / 2
     assert (both[0]["wrong"], alone[0]["wrong"]) == (0.1667, 0.1667)
     assert (both[-1]["wrong"], alone[-1]["wrong"]) == (0.3333, 0.5)
+
+
+def test_the_plot_dashes_both_beside_the_model_alone():
+    report = m.summary([*ABSENT, *PRESENT, *(outcome(s, "x", 0.5) for s in ("log", "log-twin"))])
+    drawn = plots(report)["refusals"]
+    lines = [line for line in drawn.splitlines() if line.startswith("<polyline")]
+    alone, both, unread = lines
+    assert ["stroke-dasharray" in line for line in lines] == [False, True, False]
+    blue, orange = "#1f5fa8", "#c4502a"
+    assert blue in alone and blue in both and orange in unread
+    # the last points, on an axis from 0 to 1 of 310: 0.5 and 0.3333 wrongly refused
+    assert [line.split('"')[1].split(",")[-1] for line in (alone, both)] == ["195.0", "246.7"]
+    assert ">Refusals (dashed: by model and reader)<" in drawn
+    alone_only = plots(m.summary([replace(o, read=None) for o in (*ABSENT, *PRESENT)]))["refusals"]
+    assert "dash" not in alone_only and ">Refusals<" in alone_only
