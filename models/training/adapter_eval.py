@@ -6,8 +6,9 @@ r"""Answer the development prompts through llama.cpp, as docqa does, and write f
 The prompts are those that the training script asks on the GPU, so the two reports can be compared
 line by line (`--against metrics' answers.jsonl.xz` prints the difference on the common prompts).
 With `--choose` the trained reader has its say in each answer, as in docqa (`docqa.choose`); the
-figures of what was shown then follow those of what was written. `--processes` share the prompts: on
-a GPU one leaves most of it idle.
+figures of what was shown then follow those of what was written, and those of refusals by both
+models (`docqa.refusal`) beside those of either alone. `--processes` share the prompts: on a GPU one
+leaves most of it idle.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from __future__ import annotations
 import argparse
 import json
 import lzma
+import math
 import multiprocessing
 import time
 from collections.abc import Iterator, Sequence
@@ -28,6 +30,7 @@ import numpy.typing as npt
 
 from docqa.choose import best_answer
 from docqa.config import AnswerConfig
+from docqa.prompts import NOT_FOUND
 from docqa.protocols import Passage
 from docqa.support import markers_in
 from docqa.types import Evidence, PackedPrompt
@@ -180,6 +183,7 @@ def outcomes(
 ) -> Iterator[tuple[int, Outcome, Outcome]]:
     """Yield each prompt's number, and its outcome as it was written and as it is shown.
 
+    What is shown is refused as in `docqa.refusal`, by the chance of the whole refusal.
     What is not scored is not written: answers where there is none, unless they may obey a source.
     """
     refusal, end = int(data.frame["refusal"][0]), int(data.frame["end"][0])
@@ -195,7 +199,9 @@ def outcomes(
         shown = written
         if chooser is not None:
             sources = chooser.sources(p)
-            shown = replace(written, read=max(s.read_score or 0.0 for s in sources))
+            (log_p,) = reader.log_probs(prompt, [NOT_FOUND])  # not of "Notwithstanding"
+            read = max(s.read_score or 0.0 for s in sources)
+            shown = replace(written, p_refusal=math.exp(log_p), read=read)
             if p["references"]:
                 better = chooser.better(data.question(p), prompt, sources, text)
                 shown = replace(shown, text=better)
