@@ -77,7 +77,7 @@ class RetrieveConfig:
 
     n_lexical: int = 100
     n_dense: int = 100
-    rrf_k: int = 60
+    rrf_k: int = 20
     n_rerank: int = 24
     min_relevance: float = -1.0  # -1: the reranker's own calibrated threshold
     reranker: str = "auto"  # auto | reader | interim | none | a cross-encoder folder

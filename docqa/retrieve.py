@@ -14,7 +14,7 @@ from pathlib import Path
 
 from docqa.config import RetrieveConfig
 from docqa.named import Heads, named_documents, within
-from docqa.narrow import narrow
+from docqa.narrow import narrowed, rarity
 from docqa.protocols import Passage, Relevance, Reranker, SearchIndex
 from docqa.types import Candidate, Chunk, Document, Hit, Scope
 from docqa.wording import (
@@ -29,6 +29,8 @@ from docqa.wording import (
 DUPLICATE_SIMILARITY = 0.9  # of the word sets of two passages
 MIN_DUPLICATE_WORDS = 8  # two short table rows are not the same passage
 
+N_PARTED = 12  # log chunks, the first, of which more than one part is read …
+N_PARTS = 2  # … so many
 N_CODES = 20  # passages that only the codes of a question bring
 CODE_RANK = 5  # so far down a passage with the question's codes is evidence whatever its score
 MIN_CODE_READ = 0.1  # … unless the trained reader gives it less: the code alone answers nothing
@@ -108,11 +110,17 @@ def retrieve(
 
     def judge(queries: Sequence[str], candidates: list[Candidate]) -> list[Candidate]:
         """Read with each query: the question itself last, before it the one without names."""
-        candidates[: settings.n_rerank] = [
-            replace(c, chunk=narrow(c.chunk, question)) for c in candidates[: settings.n_rerank]
+        read, unread = candidates[: settings.n_rerank], candidates[settings.n_rerank :]
+        rare = rarity(question, [c.chunk.text for c in candidates])
+        parts = [
+            [replace(c, chunk=part) for part in narrowed(c.chunk, question, rare, n)]
+            for c, n in zip(read, _n_parts(len(read), reranker), strict=True)
         ]
-        if reranker is not None:
-            candidates = _reranked(queries, candidates, reranker, settings)
+        if reranker is None:
+            candidates = [best for best, *_ in parts] + unread
+        else:
+            candidates = _reranked(queries, parts, reranker, settings)
+            candidates += [replace(c, dropped=NOT_RERANKED) for c in unread]
         return _without_duplicates(_without_strangers(queries[0], candidates))
 
     found = search(question, scope)
@@ -166,24 +174,30 @@ def passage_of(candidate: Candidate) -> Passage:
     return Passage(" > ".join((candidate.title, *candidate.chunk.headings)), candidate.chunk.text)
 
 
+def _n_parts(n_candidates: int, reranker: Reranker | None) -> list[int]:
+    """Return how many parts of a log chunk are read at each rank."""
+    n_parted = N_PARTED if reranker is not None else 0
+    return [N_PARTS if rank < n_parted else 1 for rank in range(n_candidates)]
+
+
 def _reranked(
     queries: Sequence[str],
-    candidates: list[Candidate],
+    parted: Sequence[Sequence[Candidate]],
     reranker: Reranker,
     settings: RetrieveConfig,
 ) -> list[Candidate]:
-    read, unread = candidates[: settings.n_rerank], candidates[settings.n_rerank :]
-    passages = [passage_of(c) for c in read]
+    """Return the best part of each candidate, judged, best first."""
+    passages = [passage_of(part) for parts in parted for part in parts]
     scored_by = [reranker.score(query, passages) for query in queries]
-    verdicts = [_better(of_one) for of_one in zip(*scored_by, strict=True)]
+    verdicts = (_better(of_one) for of_one in zip(*scored_by, strict=True))
     threshold = settings.min_relevance if settings.min_relevance >= 0 else reranker.threshold
     wanted = identifiers(queries[-1])
-    scored = [
-        _judged(candidate, verdict, threshold, wanted)
-        for candidate, verdict in zip(read, verdicts, strict=True)
-    ]
+    scored = []
+    for parts in parted:
+        judged = [_judged(part, next(verdicts), threshold, wanted) for part in parts]
+        scored.append(max(judged, key=lambda c: c.rerank_score or 0.0))
     scored.sort(key=lambda c: (-(c.rerank_score or 0.0), -c.rrf_score, c.chunk.chunk_id))
-    return scored + [replace(c, dropped=NOT_RERANKED) for c in unread]
+    return scored
 
 
 def _better(verdicts: Sequence[Relevance]) -> Relevance:

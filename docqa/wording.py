@@ -27,6 +27,10 @@ _ABBREVIATION = re.compile(
 _FILLED_FIELD = re.compile(r"(?:^|\| )([^|:\n]{2,60}):[ \t]+(?=[^|\s])", re.MULTILINE)
 _EMPTY_FIELD = re.compile(r"(?:^|(?<=\| ))[^|:\n]+:\s*(?=\||$)")
 
+FIELDS_CHARS = 300  # of a record: a few fields of JSON
+FIELD_SIGN_SHARE = 0.03  # of a record's characters, where prose has next to none
+_FIELD_SIGNS = '"={}'
+
 STOP_WORDS = frozenset(
     """a about above after again against all also am an and any are as at be because been before
     being below between both but by can could did do does doing down during each either else every
@@ -61,7 +65,8 @@ def sentences(text: str) -> Iterator[tuple[int, int]]:
     """Yield (start, end) of each sentence of `text`, without the white space around it.
 
     A line break ends a sentence where the next line starts like one or the line is a list item or
-    table row; inside a paragraph parsers have already joined lines.
+    table row; inside a paragraph parsers have already joined lines. Of a long record of fields
+    (JSON), each few fields are a sentence.
     """
     start = 0
     for match in _SENTENCE_END.finditer(text):
@@ -77,8 +82,23 @@ def _trimmed(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
         start += 1
     while end > start and text[end - 1].isspace():
         end -= 1
-    if start < end:
+    if start >= end:
+        return
+    n_signs = sum(text.count(sign, start, end) for sign in _FIELD_SIGNS)
+    if end - start > FIELDS_CHARS and n_signs > FIELD_SIGN_SHARE * (end - start):
+        for first, last in fields(text, start, end):
+            yield first + (text[first] == " "), last - (text[last - 1] == " ")
+    else:
         yield start, end
+
+
+def fields(text: str, start: int, end: int, size: int = FIELDS_CHARS) -> Iterator[tuple[int, int]]:
+    """Yield the (start, end) of pieces of a record of at most `size` characters, cut at commas."""
+    while end - start > size:
+        cut = max(text.rfind(mark, start + size // 2, start + size) for mark in ",; \t") + 1
+        yield start, cut or start + size
+        start = cut or start + size
+    yield start, end
 
 
 @lru_cache(maxsize=65_536)

@@ -1,6 +1,7 @@
 import pytest
 
 from docqa.wording import (
+    FIELDS_CHARS,
     codes,
     content_words,
     field_share,
@@ -90,3 +91,13 @@ def test_a_filled_field_whose_name_is_asked_for():
     assert field_share(row, set(content_words("last inspection"))) == 0.0  # nobody filled it in
     assert field_share("It was rated 160: power.", {"power"}) == 0.0
     assert field_share("", {"power"}) == field_share(row, set()) == 0.0
+
+
+def test_a_long_record_of_fields_is_several_sentences_and_a_long_sentence_one():
+    record = "{" + ", ".join(f'"name{i}": "value {i}"' for i in range(60)) + "}"
+    pieces = [record[a:b] for a, b in sentences(record)]
+    assert len(pieces) > 3 and max(map(len, pieces)) <= FIELDS_CHARS
+    assert [p for p in pieces if '"name31": "value 31"' in p]
+    assert "".join(pieces).replace(" ", "") == record.replace(" ", "")
+    clause = "The Supplier shall, " + "upon the written request of the Customer, " * 12 + "deliver."
+    assert list(sentences(clause)) == [(0, len(clause))]
