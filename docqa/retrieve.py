@@ -34,6 +34,8 @@ N_PARTS = 2  # … so many
 N_CODES = 20  # passages that only the codes of a question bring
 CODE_RANK = 5  # so far down a passage with the question's codes is evidence whatever its score
 MIN_CODE_READ = 0.1  # … unless the trained reader gives it less: the code alone answers nothing
+MIN_DOUBTFUL = 0.004  # of a score: less than that nothing reads as an answer
+N_DOUBTFUL = 3
 MIN_LEADERS = 3  # "Seals . . . . . . 14"
 _LEADERS = re.compile(r"(?:(?:\. ?){5,}|…+)\s*\d+")
 
@@ -61,6 +63,24 @@ class Retrieval:
     def kept(self) -> tuple[Candidate, ...]:
         """The candidates that are evidence, best first."""
         return tuple(c for c in self.candidates if c.dropped is None)
+
+    def with_doubtful(self) -> Retrieval:
+        """Return the same with the best of those below the threshold as evidence, where none is.
+
+        For a model that refuses as far as the reader doubts (`docqa.refusal`): on JSON and other
+        machine-written lines the scores are low for what answers, too.
+        """
+        doubtful = [
+            i
+            for i, c in enumerate(self.candidates)
+            if c.dropped == NO_EVIDENCE and (c.rerank_score or 0.0) >= MIN_DOUBTFUL
+        ][:N_DOUBTFUL]
+        if self.kept or not doubtful:
+            return self
+        kept = {i: replace(self.candidates[i], dropped=None) for i in doubtful}
+        return replace(
+            self, candidates=tuple(kept.get(i, c) for i, c in enumerate(self.candidates))
+        )
 
 
 def reciprocal_rank_fusion(rankings: Sequence[Sequence[Hit]], rrf_k: int) -> dict[int, float]:

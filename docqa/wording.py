@@ -16,7 +16,7 @@ _WORD = re.compile(r"\w+(?:[.,:'-]\w+|(?<=\d)/\d+)*")
 _NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
 _SENTENCE_END = re.compile(
     r"(?<=[.!?。！？])[\"')\]]*\s+(?=[\"'(\[]?[A-Z0-9À-ÖØ-Þ\u0370-\uffff])"
-    r"|\n(?=\s*(?:\n|[-*•|\[(#]|[A-Z0-9À-ÖØ-Þ\u0370-\uffff]))\s*"
+    r"|\n(?=\s*(?:\n|[-*•|\[(#{<]|[A-Z0-9À-ÖØ-Þ\u0370-\uffff]))\s*"
 )
 _ABBREVIATION = re.compile(
     r"(?:\b(?:e\.g|i\.e|etc|vs|cf|approx|ca|no|nos|fig|figs|tab|sec|ch|vol|pp?|art|para|eq|ref|"

@@ -343,6 +343,8 @@ class Workspace:
         earlier = options.earlier or (talk.earlier if talk is not None else ())
         query = effective_query(question, earlier)
         found = self._retrieve(query, scope)
+        if not (is_quoting or found.kept) and self.engine.info.refusal_threshold is not None:
+            found = found.with_doubtful()
         yield Retrieved(query, found.candidates, found.retrieve_s, found.rerank_s)
         usage = Usage(retrieve_s=found.retrieve_s, rerank_s=found.rerank_s)
         notes = (ONLY_PASSAGES,) if _WHOLE_DOCUMENT.search(question) else ()

@@ -2,7 +2,8 @@ from dataclasses import replace
 
 from docqa import retrieve as r
 from docqa.config import RetrieveConfig
-from docqa.types import Document, Hit, Kind, Scope, State
+from docqa.protocols import Relevance
+from docqa.types import BlockKind, Document, Hit, Kind, Scope, State
 from tests.docqa.make import chunk
 from tests.fakes import OverlapReranker
 
@@ -158,3 +159,52 @@ def test_a_path_in_a_question_is_searched_for_alone_too():
     coded, asked = ranked("which agent asked for /a/b.html")
     assert asked[1] == ("/a/b.html", r.N_CODES)
     assert coded.index(30) < plain.index(30)
+
+
+def test_of_a_log_chunk_the_part_that_reads_best_is_kept():
+    lines = [f"2026-03-01T10:00:{i:02}Z INFO request {i} of the seal press done" for i in range(50)]
+    lines[3] = "2026-03-01T10:00:03Z INFO seal press torque torque torque unknown reason"
+    lines[45] = "2026-03-01T10:00:45Z INFO torque 45 Nm"
+    record = chunk("\n".join(lines), chunk_id=1, line=1, kind=BlockKind.RECORD)
+
+    class Reads:
+        threshold = 0.1
+
+        def score(self, query, passages):
+            self.n_read = len(passages)
+            return [Relevance(0.9 if "45 Nm" in p.text else 0.2, ()) for p in passages]
+
+    reads = Reads()
+    found = r.retrieve(
+        "press torque reason",
+        lexical=FixedIndex(1),
+        dense=None,
+        load=lambda ids: [(record, DOCUMENT)],
+        reranker=reads,
+        scope=Scope(),
+        settings=RetrieveConfig(),
+    )
+    (one,) = found.candidates
+    assert reads.n_read == 2 and "45 Nm" in one.chunk.text and one.rerank_score == 0.9
+    assert one.chunk.span.locator.first <= 46 <= one.chunk.span.locator.last
+
+
+def test_doubtful_passages_are_evidence_only_where_there_is_no_other():
+    def judged(*scores):
+        candidates = run("q", range(1, len(scores) + 1), None, dict.fromkeys(range(1, 9), "a"))
+        return r.Retrieval(
+            tuple(
+                replace(c, rerank_score=s, dropped=r.NO_EVIDENCE if s < 0.04 else None)
+                for c, s in zip(candidates.candidates, scores, strict=True)
+            ),
+            0.0,
+            0.0,
+        )
+
+    assert len(judged(0.03, 0.02, 0.01, 0.006, 0.001).with_doubtful().kept) == r.N_DOUBTFUL
+    assert len(judged(0.006, 0.001).with_doubtful().kept) == 1
+    assert judged(0.001).with_doubtful().kept == ()
+    assert len(judged(0.05, 0.03).with_doubtful().kept) == 1
+    cut = judged(0.03)
+    others = tuple(replace(c, dropped=r.DUPLICATE) for c in cut.candidates)
+    assert replace(cut, candidates=others).with_doubtful().kept == ()

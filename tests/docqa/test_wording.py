@@ -27,6 +27,7 @@ def split(text):
         ),
         ("Torque 4.5 Nm is set by Dr. Smith.", ["Torque 4.5 Nm is set by Dr. Smith."]),
         ("a hard\nwrapped line. Next", ["a hard\nwrapped line.", "Next"]),
+        ('{"a": 1}\n{"b": 2}', ['{"a": 1}', '{"b": 2}']),
         ("- item one\n- item two", ["- item one", "- item two"]),
         ("Head | Value\nP1 | 3 bar", ["Head | Value", "P1 | 3 bar"]),
         ("", []),
