@@ -19,7 +19,7 @@ from docqa.odds import log_odds
 from docqa.protocols import TellsLikelihood
 from docqa.types import PackedPrompt
 
-LEAST = 1.75
+LEAST = 1.0
 
 
 def doubt(p_refuses: float, p_answers: float | None) -> float:

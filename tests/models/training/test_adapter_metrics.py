@@ -3,7 +3,7 @@ from math import log
 
 import pytest
 
-from docqa.refusal import LEAST
+from docqa import refusal
 from models.training import adapter_metrics as m
 from models.training.adapter_plot import plots
 
@@ -115,7 +115,8 @@ PRESENT = [doubted("squad-4", p, r) for p, r in (
     (0.7, 0.9), (0.7, 0.8), (0.05, 0.05), (0.3, 0.12), (0.95, 0.4), (0.1, 0.45))]  # fmt: skip
 
 
-def test_each_judge_refuses_wrongly_where_so_many_are_rightly_refused():
+def test_each_judge_refuses_wrongly_where_so_many_are_rightly_refused(monkeypatch):
+    monkeypatch.setattr(refusal, "LEAST", 2.0)
     report = m.summary([*ABSENT, *PRESENT])
     assert report["refused_by"] == {
         "squad-absent / squad-4": {
@@ -127,7 +128,7 @@ def test_each_judge_refuses_wrongly_where_so_many_are_rightly_refused():
             "shipped_wrong": 0.1667,
         }
     }
-    assert report["at_shipped"] == {"threshold": LEAST, "squad-4": 0.1667, "squad-absent": 0.5}
+    assert report["at_shipped"] == {"threshold": 2.0, "squad-4": 0.1667, "squad-absent": 0.5}
     *_, title, line = m.table(report).splitlines()
     assert title.split()[-6:] == ["right", "model", "reader", "both", "shipped_right",
                                   "shipped_wrong"]  # fmt: skip
@@ -155,7 +156,7 @@ def test_misleading_sources_and_contracts_have_goals_of_their_own():
 def test_what_was_not_read_is_not_judged_by_both():
     report = m.summary([*ABSENT, *PRESENT, outcome("squad-4", "12 bar [1]", 0.9)])
     assert report["refused_by"] == {} and report["refusals_both"] == {}
-    assert report["at_shipped"] == {"threshold": LEAST, "squad-absent": 0.5}
+    assert report["at_shipped"] == {"threshold": 2.0, "squad-absent": 0.5}
     assert list(report["refusals"]) == ["squad-absent / squad-4"]
     assert "wrongly refused" not in m.table(report)
 
