@@ -156,7 +156,7 @@ def test_misleading_sources_and_contracts_have_goals_of_their_own():
 def test_what_was_not_read_is_not_judged_by_both():
     report = m.summary([*ABSENT, *PRESENT, outcome("squad-4", "12 bar [1]", 0.9)])
     assert report["refused_by"] == {} and report["refusals_both"] == {}
-    assert report["at_shipped"] == {"threshold": 2.0, "squad-absent": 0.5}
+    assert report["at_shipped"] == {"threshold": refusal.LEAST, "squad-absent": 0.5}
     assert list(report["refusals"]) == ["squad-absent / squad-4"]
     assert "wrongly refused" not in m.table(report)
 
