@@ -80,7 +80,7 @@ class InterimReranker:
     N_EMBEDDED = 3
     BIAS = -10.9
     WEIGHTS = (2.6, 5.3, 11.2, 0.2)
-    THRESHOLD, JOINT_THRESHOLD = 0.03, 0.037
+    THRESHOLD, JOINT_THRESHOLD = 0.03, 0.075
 
     def __init__(
         self, embedder: Embedder, open_reader: Callable[[], PassageReader] | None = None
