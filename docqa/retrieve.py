@@ -132,9 +132,13 @@ def retrieve(
         """Read with each query: the question itself last, before it the one without names."""
         read, unread = candidates[: settings.n_rerank], candidates[settings.n_rerank :]
         rare = rarity(question, [c.chunk.text for c in candidates])
+        n_parted = N_PARTED if reranker is not None else 0
         parts = [
-            [replace(c, chunk=part) for part in narrowed(c.chunk, question, rare, n)]
-            for c, n in zip(read, _n_parts(len(read), reranker), strict=True)
+            [
+                replace(c, chunk=part)
+                for part in narrowed(c.chunk, question, rare, N_PARTS if i < n_parted else 1)
+            ]
+            for i, c in enumerate(read)
         ]
         if reranker is None:
             candidates = [best for best, *_ in parts] + unread
@@ -192,12 +196,6 @@ def _fused(
 def passage_of(candidate: Candidate) -> Passage:
     """Return what a reranker reads of a candidate."""
     return Passage(" > ".join((candidate.title, *candidate.chunk.headings)), candidate.chunk.text)
-
-
-def _n_parts(n_candidates: int, reranker: Reranker | None) -> list[int]:
-    """Return how many parts of a log chunk are read at each rank."""
-    n_parted = N_PARTED if reranker is not None else 0
-    return [N_PARTS if rank < n_parted else 1 for rank in range(n_candidates)]
 
 
 def _reranked(

@@ -78,18 +78,26 @@ def sentences(text: str) -> Iterator[tuple[int, int]]:
 
 
 def _trimmed(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
+    start, end = _stripped(text, start, end)
+    if _is_long_record(text, start, end):
+        yield from (_stripped(text, *piece) for piece in fields(text, start, end))
+    elif start < end:
+        yield start, end
+
+
+def _stripped(text: str, start: int, end: int) -> tuple[int, int]:
     while start < end and text[start].isspace():
         start += 1
     while end > start and text[end - 1].isspace():
         end -= 1
-    if start >= end:
-        return
-    n_signs = sum(text.count(sign, start, end) for sign in _FIELD_SIGNS)
-    if end - start > FIELDS_CHARS and n_signs > FIELD_SIGN_SHARE * (end - start):
-        for first, last in fields(text, start, end):
-            yield first + (text[first] == " "), last - (text[last - 1] == " ")
-    else:
-        yield start, end
+    return start, end
+
+
+def _is_long_record(text: str, start: int, end: int) -> bool:
+    n_chars = end - start
+    if n_chars <= FIELDS_CHARS:
+        return False
+    return sum(text.count(s, start, end) for s in _FIELD_SIGNS) > FIELD_SIGN_SHARE * n_chars
 
 
 def fields(text: str, start: int, end: int, size: int = FIELDS_CHARS) -> Iterator[tuple[int, int]]:

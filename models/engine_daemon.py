@@ -53,7 +53,20 @@ def _listen(listener: Listener, process: EngineProcess, caller: socket.socket) -
 
         reader = cast(BinaryIO, caller.makefile("rb"))
         writer = cast(BinaryIO, caller.makefile("wb"))
-        connection = Connection(wire.Channel(reader, writer, wire.Request))
+        channel = wire.Channel(reader, writer, wire.Request)
+        connection = Connection(channel, lambda: _has_gone(caller))
         process.listen(connection)
         connection.channel.close()
     caller.close()
+
+
+def _has_gone(caller: socket.socket) -> bool:
+    """Whether the other end has closed and all that it said was read; takes nothing away."""
+    if not hasattr(socket, "MSG_DONTWAIT"):  # Windows: the thread that reads will see it
+        return False
+    try:
+        return not caller.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True

@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 from array import array
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -32,6 +33,7 @@ class Connection:
     """One caller."""
 
     channel: wire.Channel
+    has_gone: Callable[[], bool] = lambda: False  # seen before the thread that reads comes to it
     is_open: bool = True
     cancelled: set[int] = field(default_factory=set)
     cached: array[int] = field(default_factory=lambda: array("i"))  # after its last generation
@@ -129,7 +131,7 @@ class EngineProcess:
             model.opened_with.settings.path if model else "",
             self._settings,
             self._state,
-            sum(1 for c in list(self.connections) if c.is_open),
+            sum(c.is_open and not c.has_gone() for c in list(self.connections)),
             model.context.n_context if model else 0,
             now - self._began,
             now - self._last_used if self._state == "ready" else 0.0,

@@ -29,7 +29,6 @@ from models.processes import LOG_TAIL_BYTES, command, last_lines
 from models.settings import LoadSettings, settings_digest
 
 START_S = 20.0  # for the process to listen, not to load
-SEEN_GONE_S = 0.1  # in which an engine sees that a caller has gone
 REPLY_S = 5.0
 NO_LINK = getattr(os, "O_NOFOLLOW", 0)
 
@@ -100,12 +99,9 @@ def start(settings: LoadSettings, keep_alive_s: float) -> SharedProcess | None:
         connection = _connect(address)
         if connection is not None and not _suits(connection, settings):
             status = _ask_status(connection)
-            if status is not None and status.n_clients > 1:
-                # One that has just gone counts until the engine looks again: it does to answer.
-                time.sleep(SEEN_GONE_S)
-                status = _ask_status(connection)
             connection.close()
-            if status is None or status.n_clients > 1 or status.state == "busy":
+            # Busy with nobody there but us: its last answer has just ended, or its caller has left.
+            if status is None or status.n_clients > 1:
                 return None
             _shut_down(address)
             connection = None

@@ -15,12 +15,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from docqa.narrow import MAX_CHARS
 from models.training import adapter_words as words
 from models.training.adapter_events import KINDS, MESSAGES, SETTINGS, Field, Kind, file_path, host
+from models.training.adapter_logs import excerpt
 from models.training.adapter_records import Example, Passage
 from models.training.adapter_sheets import Words
 
-MAX_CHARS = 900  # of a source, as `docqa.narrow` cuts them
 STAMPS = (
     "%Y-%m-%dT%H:%M:%S.%fZ",
     "%Y-%m-%d %H:%M:%S",
@@ -53,9 +54,9 @@ def fields(w: Words) -> Iterator[Example]:
     lines = _fitting([layout(e) for e in events], header)
     events = events[: len(lines) - len(header)]
     path = service + w.any((".log", ".json", ".log.1", "-access.log", ".jsonl", ""))
-    gold = _passage(w, lines, path)
+    gold = excerpt(w, lines, path)
     other = tuple(
-        _passage(w, _fitting([layout(_event(w, kind, logged)) for _ in range(6)], header), path)
+        excerpt(w, _fitting([layout(_event(w, kind, logged)) for _ in range(6)], header), path)
         for _ in range(w.rng.randint(1, 4))
     )
     for event in w.rng.sample(events, min(len(events), 2)):
@@ -75,11 +76,6 @@ def _event(w: Words, kind: Kind, logged: Sequence[Field]) -> Event:
     time = datetime(w.rng.randint(2012, 2026), w.rng.randint(1, 12), w.day(), w.rng.randint(0, 23))
     time += timedelta(seconds=w.rng.randint(0, 3599), microseconds=w.rng.randint(0, 999_999))
     return Event(time, {f: f.value(w) for f in logged}, w.any(kind.messages))
-
-
-def _passage(w: Words, lines: Sequence[str], path: str) -> Passage:
-    first = w.rng.randint(1, 90_000)
-    return Passage("\n".join(lines), path, "line", first, first + len(lines) - 1)
 
 
 def _fitting(lines: Sequence[str], header: Sequence[str]) -> list[str]:
@@ -115,7 +111,7 @@ def _layout(
     style = w.any(("snake", "snake", "camel", "pascal", "dotted", "kebab"))
     keys = {f: _spelled(w.any((f.keys[0], *f.keys)), style) for f in logged}
     if len(set(keys.values())) < len(keys):
-        keys = {f: _spelled(f"{f.asked[0]}", style) for f in logged}
+        keys = {f: _spelled(f.asked[0], style) for f in logged}
     stamp, level, at = w.any(STAMPS), w.any(("level", "severity", "lvl")), host(w)
     said = w.any(("msg", "message", "event"))
     when = w.any(("time", "ts", "timestamp", "@timestamp", "t"))
@@ -226,7 +222,7 @@ def _question(
         f"{' '.join(event.values[f] for f in chosen)} {noun}",
         f"{service} {' '.join(event.values[f] for f in chosen)} {noun}",
     )
-    return str(w.rng.choice(forms))
+    return w.rng.choice(forms)
 
 
 # -- messages and settings ------------------------------------------------------------------------
@@ -243,8 +239,8 @@ def messages(w: Words) -> Iterator[Example]:
         now += timedelta(seconds=w.rng.randint(1, 90))
         lines.append(f"{now.strftime(stamp)} {at} {service}: {text.format(**values)}")
     lines = _fitting(lines, ())
-    gold = _passage(w, lines, service + ".log")
-    other = (_passage(w, [_elsewhere(w, stamp, at, service) for _ in range(5)], service + ".log"),)
+    gold = excerpt(w, lines, service + ".log")
+    other = (excerpt(w, [_elsewhere(w, stamp, at, service) for _ in range(5)], service + ".log"),)
     text, values, asks = w.rng.choice(drawn[: len(lines)])
     slot, asked = w.rng.choice(asks)
     question = asked.format(**values)
@@ -255,7 +251,7 @@ def messages(w: Words) -> Iterator[Example]:
     yield Example("field", question, (values[slot], 0), (gold,), other, dev=w.dev, droppable=False)
     if w.rng.random() < 0.25:
         rest = [line for line in lines if text.format(**values) not in line]
-        calm = _passage(w, rest, service + ".log")
+        calm = excerpt(w, rest, service + ".log")
         if rest:
             yield Example("field-twin", question, (), (calm,), other, dev=w.dev, droppable=False)
 
@@ -276,7 +272,7 @@ def settings(w: Words) -> Iterator[Example]:
     sign, indent = w.any((" = ", "=", ": ", " ")), w.any(("\t", "  ", ""))
     lines = [f"{service} {w.any(('config values:', 'configuration', 'effective settings'))}"]
     lines += [f"{indent}{key}{sign}{value}" for key, value in values.items()]
-    gold = _passage(w, _fitting(lines, ()), service + ".log")
+    gold = excerpt(w, _fitting(lines, ()), service + ".log")
     key = w.rng.choice(keys)
     plain = key.replace(".", " ").replace("_", " ")
     forms = (
@@ -288,7 +284,7 @@ def settings(w: Words) -> Iterator[Example]:
         f"{service}: {plain}",
         f"How is {key} configured in {service}?",
     )
-    other = _passage(w, [f"{indent}{k}{sign}{_setting(w)}" for k in SETTINGS[:9] if k != key], "x")
+    other = excerpt(w, [f"{indent}{k}{sign}{_setting(w)}" for k in SETTINGS[:9] if k != key], "x")
     if gold.text.count(values[key]) == 1:
         answer = (values[key], 0)
         yield Example("field", w.any(forms), answer, (gold,), (other,), dev=w.dev, droppable=False)

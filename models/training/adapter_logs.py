@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -138,7 +138,8 @@ def routine(w: Words, n_lines: int) -> list[tuple[str, str]]:
     return [(w.any(words.LEVELS), _fill(w, w.any(ROUTINE))) for _ in range(n_lines)]
 
 
-def _passage(w: Words, lines: list[str], path: str, first: int | None = None) -> Passage:
+def excerpt(w: Words, lines: Sequence[str], path: str, first: int | None = None) -> Passage:
+    """Return `lines` as a source, somewhere in the file or from line `first` on."""
     start = first or w.rng.randint(1, 90_000)
     return Passage("\n".join(lines), path, "line", start, start + len(lines) - 1)
 
@@ -158,7 +159,7 @@ def _noise(w: Words, path: str) -> tuple[Passage, ...]:
         if w.rng.random() < 0.4:
             events[1:1] = [("ERROR", _fill(w, w.rng.choice(INCIDENTS)[1]))]
         where = path if w.rng.random() < 0.6 else _path(w)
-        found.append(_passage(w, [x.text for x in timeline(w, events)], where))
+        found.append(excerpt(w, [x.text for x in timeline(w, events)], where))
     return tuple(found)
 
 
@@ -177,7 +178,7 @@ def synthetic(w: Words) -> Iterator[Example]:
     at = w.rng.randint(0, len(events))
     lines = timeline(w, events[:at] + chain + events[at:])
     path = _path(w)
-    gold = _passage(w, [x.text for x in lines], path)
+    gold = excerpt(w, [x.text for x in lines], path)
     other = tuple(p for p in _noise(w, path) if error not in p.text and cause not in p.text)
     # "The first error" is asked of a file, so no other part of it may have one.
     calm = tuple(p for p in other if p.path != path or "error" not in p.text.lower())

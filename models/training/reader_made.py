@@ -9,7 +9,7 @@ from models.training import adapter_fields, adapter_logs, adapter_tasks
 from models.training.adapter_records import Example, Passage
 from models.training.reader_records import PassagePool, Query, Right
 
-_KIND = {"table": "table", "check": "check", "manual": "manual", "log": "log", "field": "field"}
+_KINDS = ("table", "check", "manual", "log", "field")
 _COUNT = re.compile(r"^(?:How (?:many|often)|Count)\b")
 _WORD = re.compile(r"[\w.:-]+")
 MAX_WRONG = 5
@@ -35,8 +35,8 @@ def generated(
 
 
 def _query(example: Example, pool: PassagePool) -> Query | None:
-    kind = _KIND.get(example.kind.removesuffix("-twin"))
-    if kind is None or not example.gold or _COUNT.match(example.question):
+    kind = example.kind.removesuffix("-twin")
+    if kind not in _KINDS or not example.gold or _COUNT.match(example.question):
         return None
     if len(example.gold[0].text) > MAX_CHARS:
         return None
