@@ -14,7 +14,7 @@ from dataclasses import replace
 from docqa.library import Library
 from docqa.scan import ScanMatch, ScanResult, prefilter_terms, run_scan
 from docqa.scan_intent import ScanQuery, scan_intent
-from docqa.scan_source import Occurs, named_logs
+from docqa.scan_source import NamedLogs, Occurs, named_logs
 from docqa.scan_text import describe
 from docqa.types import (
     Answer,
@@ -44,6 +44,11 @@ def answer_by_scan(question: str, library: Library, scope: Scope) -> Answer | No
     started = time.perf_counter()
     narrowed = replace(scope, doc_ids=frozenset(logs))
     paths = {doc_id: document.path for doc_id, document in logs.items()}
+    named = named_logs(query, paths, _occurring(library))
+    if named is not None and named.is_said:
+        result = _scan_named(named, library, narrowed, paths)
+        if result.tally.n_records:
+            return _answer(question, result, library, logs, time.perf_counter() - started)
     result = run_scan(query, _narrowed(query, library, narrowed), scope, paths=paths)
     if not result.tally.n_records and prefilter_terms(query):
         # The term may stand inside a longer word, which the index does not know: OutOfMemoryError.
@@ -51,16 +56,21 @@ def answer_by_scan(question: str, library: Library, scope: Scope) -> Answer | No
         result = run_scan(query, everything, scope, paths=paths)
     is_sure = len(logs) == len(documents) or _is_definite(result)
     if not result.tally.n_records or not is_sure:
-        named = named_logs(query, paths, _occurring(library))
-        if named is None:
+        if named is None or named.is_said:
             return None
-        inside = replace(narrowed, doc_ids=named.doc_ids)
-        chunks = _narrowed(named.query, library, inside)
-        held = {doc_id: paths[doc_id] for doc_id in named.doc_ids}
-        result = replace(run_scan(named.query, chunks, scope, paths=held), is_named=True)
+        result = _scan_named(named, library, narrowed, paths)
         if not result.tally.n_records:
             return None
     return _answer(question, result, library, logs, time.perf_counter() - started)
+
+
+def _scan_named(
+    named: NamedLogs, library: Library, scope: Scope, paths: Mapping[int, str]
+) -> ScanResult:
+    inside = replace(scope, doc_ids=named.doc_ids)
+    held = {doc_id: paths[doc_id] for doc_id in named.doc_ids}
+    chunks = _narrowed(named.query, library, inside)
+    return replace(run_scan(named.query, chunks, inside, paths=held), is_named=True)
 
 
 def _occurring(library: Library) -> Occurs:

@@ -146,7 +146,10 @@ _NUMBER = re.compile(
 _STATUS = re.compile(
     r"\b(?:http )?(?:status )?(?:code )?(?P<a>[1-5]\d\d)s?(?: (?:responses?|errors?|status(?:es)?|"
     r"codes?|requests?|answers?|replies))+\b|\b(?:http|status)(?: code)? (?P<b>[1-5]\d\d)\b"
-    r"|\b(?P<c>[45]\d\d)s\b(?! (?:time|wait|delay|pause|interval))",  # "how many 404s"
+    r"|\b(?P<c>[45]\d\d)s\b(?! (?:time|wait|delay|pause|interval))"  # "how many 404s"
+    r"|(?:(?<=returned )|(?<=returning )|(?<=return )|(?<=got )|(?<=got a )|(?<=with )"
+    r"|(?<=with a )|(?<=ended in )|(?<=ended in a ))(?P<d>[1-5]\d\d)"
+    r"(?=\W*$|[?.,;]| (?:in|on|from|for|by|at|during|between|after|before|since)\b)",
     re.I,
 )
 _WITHOUT = re.compile(
@@ -235,7 +238,8 @@ def scan_intent(question: str) -> ScanQuery | None:
 
 
 def _status_term(match: re.Match[str]) -> str:
-    return f" HTTP_{match['a'] or match['b'] or match['c']} "
+    status = match["a"] or match["b"] or match["c"] or match["d"]
+    return f" HTTP_{status} "
 
 
 def _take_quoted(question: str) -> tuple[list[str], str]:

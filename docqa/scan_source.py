@@ -6,18 +6,28 @@ them. `named_logs` takes them out of the query; what is left is asked of those l
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from docqa.named import file_words, squeezed
 from docqa.scan_intent import ScanQuery, Term
+from docqa.wording import STOP_WORDS
 
 Occurs = Callable[[str, frozenset[int]], bool]
 """(word, documents) → whether one of them has the word."""
 
 _LOG = re.compile(r"\blog(?:s|file|files)?\b|_logs?\b", re.IGNORECASE)
+_SAID = re.compile(
+    r"(?P<before>(?:[\w.-]+\s+){1,4})log(?:s|file|files)?\b"
+    r"|\blogs? (?:files? )?of (?:the |our )?(?P<after>[\w.-]+(?:\s+[\w.-]+){0,2})"
+    r"|(?P<joined>\b\w+_logs?\b)",
+    re.IGNORECASE,
+)
 _NO_NAMES = frozenset({"log", "logs", "logfile", "test", "data", "file"})
+_KINDS = frozenset({"access", "error", "server", "app", "application", "system", "audit", "event"})
+KIND_WEIGHT = 0.1  # of a word for a kind of log against a name
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +36,7 @@ class NamedLogs:
 
     doc_ids: frozenset[int]
     query: ScanQuery
+    is_said: bool  # a name stands at the word "log": it is not looked for in lines
 
 
 def named_logs(query: ScanQuery, paths: Mapping[int, str], occurs: Occurs) -> NamedLogs | None:
@@ -45,19 +56,40 @@ def named_logs(query: ScanQuery, paths: Mapping[int, str], occurs: Occurs) -> Na
         return None  # before thousands of file names are taken apart
     words = {doc_id: file_words(path) - _NO_NAMES for doc_id, path in paths.items()}
     asked = dict.fromkeys(word for term in query.terms for word in _words(term))
-    hits = {doc_id: [w for w in asked if squeezed(w) in held] for doc_id, held in words.items()}
-    most = max((len(found) for found in hits.values()), default=0)
-    doc_ids = frozenset(doc_id for doc_id, found in hits.items() if len(found) == most)
+    named = {w: {i for i, names in words.items() if squeezed(w) in names} for w in asked}
+    at_log = _said(query.question)
+    said = {word: ids for word, ids in named.items() if ids and word in at_log}
+    called = said or {word: ids for word, ids in named.items() if ids}
+    # The word of few logs names them: `apache` in "apache access log", not `access`.
+    weights = {w: (KIND_WEIGHT if w in _KINDS else 1.0) / len(ids) for w, ids in called.items()}
+    scores = {i: sum(weights[w] for w, ids in called.items() if i in ids) for i in paths}
+    most = max(scores.values(), default=0.0)
+    doc_ids = frozenset(doc_id for doc_id, score in scores.items() if score == most)
     if not most or len(doc_ids) == len(paths) > 1:
         return None
-    used = {word for doc_id in doc_ids for word in hits[doc_id]}
+    used = {word for word, ids in called.items() if said or ids & doc_ids}
     left = _without(query.terms, used)
     if query.levels or _is_of_lines(left):
-        said = {w for term in left if not term.is_exact for w in term.words if occurs(w, doc_ids)}
-        left = _without(left, said)
+        held = {w for term in left if not term.is_exact for w in term.words if occurs(w, doc_ids)}
+        left = _without(left, held)
     if not (left or query.levels) or not (_LOG.search(query.question) or _is_of_lines(left)):
         return None
-    return NamedLogs(doc_ids, replace(query, terms=left))
+    return NamedLogs(doc_ids, replace(query, terms=left), bool(said))
+
+
+def _said(question: str) -> set[str]:
+    """Return the words at the word "log": `shop` and `access` of "in the shop access log"."""
+    said: set[str] = set()
+    for match in _SAID.finditer(question.lower()):
+        before = (match["before"] or "").split()
+        names = itertools.takewhile(_may_name, reversed(before))
+        said.update(names, itertools.takewhile(_may_name, (match["after"] or "").split()))
+        said.add(match["joined"] or "")
+    return said
+
+
+def _may_name(word: str) -> bool:
+    return word not in STOP_WORDS
 
 
 def _is_of_lines(terms: tuple[Term, ...]) -> bool:

@@ -29,7 +29,7 @@ _EMPTY_FIELD = re.compile(r"(?:^|(?<=\| ))[^|:\n]+:\s*(?=\||$)")
 
 FIELDS_CHARS = 300  # of a record: a few fields of JSON
 FIELD_SIGN_SHARE = 0.03  # of a record's characters, where prose has next to none
-_FIELD_SIGNS = '"={}'
+_FIELD_SIGNS = ('"', "=", "{", "}", "->")
 
 STOP_WORDS = frozenset(
     """a about above after again against all also am an and any are as at be because been before
@@ -97,7 +97,8 @@ def _is_long_record(text: str, start: int, end: int) -> bool:
     n_chars = end - start
     if n_chars <= FIELDS_CHARS:
         return False
-    return sum(text.count(s, start, end) for s in _FIELD_SIGNS) > FIELD_SIGN_SHARE * n_chars
+    n_signs = sum(len(sign) * text.count(sign, start, end) for sign in _FIELD_SIGNS)
+    return n_signs > FIELD_SIGN_SHARE * n_chars
 
 
 def fields(text: str, start: int, end: int, size: int = FIELDS_CHARS) -> Iterator[tuple[int, int]]:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from docqa.workspace import AskOptions, Workspace
 
 BAD_STATES = (State.FAILED, State.QUARANTINED)
+MAX_UNREAD = 3  # files named at a question that were not or partly read
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -200,9 +201,7 @@ def _asked(
     pins = [Path(p) for p in arguments.pin]
     if paths or pins:
         reports = _synced(arguments, workspace, [*paths, *pins])
-        for report in reports:
-            if report.state in BAD_STATES or report.state is State.PARTIAL:
-                note_to_user(arguments, render.report_text(report))
+        _note_unread(arguments, reports)
         if reports and all(report.state in BAD_STATES for report in reports):
             return ExitCode.FAILED
     shower = AnswerPrinter(arguments)
@@ -224,6 +223,17 @@ def _asked(
             arguments, f"note: the session's KV was not saved: {workspace.desk.kv.problem}"
         )
     return ExitCode.DONE if shower.answer.found else ExitCode.NOT_FOUND
+
+
+def _note_unread(arguments: argparse.Namespace, reports: Sequence[FileReport]) -> None:
+    """Say at each question what it cannot be answered from; of many files, the first few."""
+    unread = [r for r in reports if r.state in BAD_STATES or r.state is State.PARTIAL]
+    for report in unread[:MAX_UNREAD]:
+        note_to_user(arguments, render.report_text(report))
+    if len(unread) > MAX_UNREAD:
+        note_to_user(
+            arguments, f"{len(unread) - MAX_UNREAD} more were not or partly read: docqa list"
+        )
 
 
 @contextmanager

@@ -94,9 +94,11 @@ class Style:
         return f"\x1b[2m{text}\x1b[0m" if self._is_on else text
 
 
-def citation_text(citation: Citation, style: Style) -> str:
-    """Return a citation for reading: marker, file, place, quote."""
+def citation_text(citation: Citation, style: Style, said: str = "") -> str:
+    """Return a citation for reading: marker, file, place, and the quote unless it was `said`."""
     where = sanitize_line(f"{citation.path}, {place(_locator(citation))}")
+    if citation.quote in said:
+        return f"{style.bold(f'[{citation.marker}]')} {where}"
     quote = sanitize(citation.quote).replace("\n", "\n    ")
     return f"{style.bold(f'[{citation.marker}]')} {where}\n    {style.dim(quote)}"
 
@@ -111,7 +113,7 @@ def _locator(citation: Citation) -> Locator:
 def answer_tail(answer: Answer, style: Style) -> str:
     """Return what follows the answer's text: its citations, or the nearest passages."""
     if answer.kind is not AnswerKind.NOT_FOUND:
-        return "\n".join(citation_text(citation, style) for citation in answer.citations)
+        return "\n".join(citation_text(c, style, answer.text) for c in answer.citations)
     if not answer.evidence:
         return ""
     rows = [

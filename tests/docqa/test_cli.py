@@ -71,6 +71,39 @@ def rows(text):
     return [json.loads(line) for line in text.splitlines()]
 
 
+def test_a_question_names_the_first_few_files_that_could_not_be_read(docs, engine, capsys):
+    for i in range(5):
+        (docs / f"broken-{i}.pdf").write_bytes(b"%PDF-1.7 nothing")
+    for _ in range(2):
+        code, out, err = run(capsys, "ask", "Which torque do the casing bolts need?", docs)
+        assert code == 0 and "45 Nm" in out
+        assert [f"broken-{i}.pdf" in err for i in range(5)] == [True] * 3 + [False] * 2
+        assert "2 more were not or partly read: docqa list" in err
+
+
+def test_the_log_that_a_question_names_is_counted_and_no_line_that_has_its_name(
+    docs, engine, capsys
+):
+    line = '10.0.0.{i} - - [17/May/2015:10:05:{i:02d} +0000] "GET /{i} HTTP/1.1" {status} 17\n'
+    lines = [line.format(i=i, status=404 if i % 4 == 0 else 200) for i in range(40)]
+    (docs / "apache_logs").write_text("".join(lines).replace("/8 ", "/apache-cache "))
+    (docs / "shop_access.log").write_text("".join(lines) * 2)
+    code, out, _ = run(capsys, "ask", "How many requests returned 404 in the apache log?", docs)
+    assert code == 0 and out.startswith("10 records") and "in apache_logs." in out
+    _, out, _ = run(capsys, "ask", "How many 404s are in the apache access log?", docs)
+    assert out.startswith("10 records")
+
+
+def test_a_quote_that_is_the_answer_is_not_printed_again(docs, engine, capsys):
+    run(capsys, "add", docs)
+    engine.replies = ["The casing bolts need 45 Nm [1]."]
+    _, out, _ = run(capsys, "ask", "Which torque do the casing bolts need?")
+    quote = "The casing bolts are tightened to 45 Nm in a cross pattern."
+    assert out.count(quote) == 1
+    _, quoted, _ = run(capsys, "ask", "Which torque do the casing bolts need?", "--model", "none")
+    assert quoted.count(quote) == 1 and "pump.md, line" in quoted
+
+
 def test_add_list_remove(docs, engine, capsys):
     code, out, _ = run(capsys, "add", docs, "--json")
     assert code == 0

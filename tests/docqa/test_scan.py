@@ -439,6 +439,21 @@ def test_words_that_no_line_has_are_given_up_beside_others() -> None:
 
 
 @pytest.mark.parametrize(
+    ("question", "is_status"),
+    [
+        ("How many requests returned 404 in the log?", True),
+        ("How many requests were answered with 503?", True),
+        ("How many times did it end with 500 ms to go?", False),
+        ("How many batches returned 200 rows?", False),
+    ],
+)
+def test_a_status_by_what_is_done_with_it(question: str, is_status: bool) -> None:
+    query = scan_intent(question)
+    assert query is not None
+    assert any(term.is_status for term in query.terms) == is_status
+
+
+@pytest.mark.parametrize(
     "aside",
     ["(not publickey)", "(without publickey)", "excluding publickey", "other than publickey"],
 )
@@ -469,6 +484,8 @@ PATHS = {
         ("how many 404s for 10.0.0.7 in the access log?", {1, 2}, ["404", "10.0.0.7"]),
         ("how many requests to /a/b did apache serve on mar 13", {3}, ["/a/b", "serve"]),
         ("How many restarts of the pump are in the postgres log?", {4}, ["restarts", "pump"]),
+        ("how many 404s in the apache access log", {3}, ["404"]),
+        ("how many requests returned 404 in the log of apache?", {3}, ["404", "returned"]),
     ],
 )
 def test_the_words_that_name_a_log(question: str, doc_ids: set[int], terms: list[str]) -> None:

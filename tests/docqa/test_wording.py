@@ -94,11 +94,12 @@ def test_a_filled_field_whose_name_is_asked_for():
     assert field_share("", {"power"}) == field_share(row, set()) == 0.0
 
 
-def test_a_long_record_of_fields_is_several_sentences_and_a_long_sentence_one():
-    record = "{" + ", ".join(f'"name{i}": "value {i}"' for i in range(60)) + "}"
+@pytest.mark.parametrize("form", ['"name{0}": "value {0}"', "some.name{0} -> value {0}"])
+def test_a_long_record_of_fields_is_several_sentences_and_a_long_sentence_one(form):
+    record = "{" + ", ".join(form.format(i) for i in range(60)) + "}"
     pieces = [record[a:b] for a, b in sentences(record)]
     assert len(pieces) > 3 and max(map(len, pieces)) <= FIELDS_CHARS
-    assert [p for p in pieces if '"name31": "value 31"' in p]
+    assert [p for p in pieces if form.format(31) in p]
     assert "".join(pieces).replace(" ", "") == record.replace(" ", "")
     clause = "The Supplier shall, " + "upon the written request of the Customer, " * 12 + "deliver."
     assert list(sentences(clause)) == [(0, len(clause))]
