@@ -9,6 +9,7 @@ word. The first reading that matches anything is the answer's, and the answer sa
 
 from __future__ import annotations
 
+import re
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -34,6 +35,12 @@ MAX_FORMS = 12
 EXTREMES = frozenset({Operation.LONGEST, Operation.SHORTEST})
 _BUCKET_FORMAT = {"minute": "%Y-%m-%d %H:%M", "hour": "%Y-%m-%d %H:00", "day": "%Y-%m-%d"}
 _MAX_BUCKETS = 100_000
+_TIME_AHEAD = re.compile(
+    r"^(?:[\d\[\]:.,/+\s-]|[TZ](?=\W|\d)"
+    r"|\b(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)(?=\W))+",
+    re.IGNORECASE,
+)
+"""What stands before the words of a line; an access log has its client there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +84,7 @@ class ScanResult:
     tally: Tally
     n_scanned: int  # chunks read
     paths: Mapping[int, str]
-    is_named: bool = False  # the question's words named the logs of `paths`
+    is_named: bool = False  # the question named the logs of `paths`
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +136,8 @@ def run_scan(
             for reading, tally in open_:
                 _match(reading, record, tally, query)
     chosen = _choose(found, tallies)
-    return ScanResult(query, found[chosen], tallies[chosen], n_scanned, paths)
+    held = paths if named is None else {i: paths[i] for i in named}
+    return ScanResult(query, found[chosen], tallies[chosen], n_scanned, held, named is not None)
 
 
 def _choose(found: tuple[Reading, ...], tallies: list[Tally]) -> int:
@@ -150,7 +158,11 @@ def _choose(found: tuple[Reading, ...], tallies: list[Tally]) -> int:
 def _named(query: ScanQuery, paths: Mapping[int, str]) -> frozenset[int] | None:
     """Return the documents whose file name the question has; None where it names none of them."""
     wanted = {name.lower() for name in query.files}
-    ids = {i for i, path in paths.items() if PurePath(path).name.lower() in wanted}
+    names = {i: PurePath(path).name.lower() for i, path in paths.items()}
+    ids = {i for i, name in names.items() if name in wanted}
+    if not ids and wanted:  # `host7_auth.log` is an auth.log
+        ends = re.compile(rf"(?:^|[\W_])(?:{'|'.join(map(re.escape, wanted))})$")
+        ids = {i for i, name in names.items() if ends.search(name)}
     return frozenset(ids) if ids else None
 
 
@@ -248,9 +260,9 @@ def _match(reading: Reading, record: _Record, tally: Tally, query: ScanQuery) ->
     if len(tally.matches) < MAX_KEPT:
         tally.matches.append(match)
     tally.tail.append(match)
-    if tally.first is None or _time_key(match) < _time_key(tally.first):
+    if tally.first is None or time_key(match) < time_key(tally.first):
         tally.first = match
-    if tally.last is None or _time_key(match) >= _time_key(tally.last):
+    if tally.last is None or time_key(match) >= time_key(tally.last):
         tally.last = match
     if query.operation is Operation.COUNT and len(tally.values) > MAX_FORMS:
         return  # too many different lines to show: their templates need not be made
@@ -277,7 +289,9 @@ def _hits(reading: Reading, record: _Record) -> list[int]:
     if not all(literal in low for literal in reading.literals):
         return []
     if not patterns:
-        return [] if _is_excluded(reading, record.lines[0]) else [0]
+        if _is_excluded(reading, record.lines[0]):
+            return []
+        return [0] if reading.levels else list(range(len(record.lines)))
     if reading.is_by_line:
         return [
             i
@@ -295,7 +309,8 @@ def _is_excluded(reading: Reading, text: str) -> bool:
     return any(pattern.search(text) for pattern in reading.without)
 
 
-def _time_key(match: ScanMatch) -> float:
+def time_key(match: ScanMatch) -> float:
+    """Return what matches are ordered by in time; those without one come first."""
     return match.time if match.time is not None else float("-inf")
 
 
@@ -324,15 +339,15 @@ def _values(query: ScanQuery, record: _Record, line: str) -> list[str]:
     if query.operation is Operation.COUNT:
         if not query.terms and not query.levels:
             return []
-        return [mask(_without_digits_ahead(line))]
+        return [mask(_without_time_ahead(line))]
     if query.operation is not Operation.TOP:
         return []
     if query.field == "level":
         return [record.level] if record.level else []
     if query.field == "message":
-        return [mask(_without_digits_ahead(record.lines[0]))]
+        return [mask(_without_time_ahead(record.lines[0]))]
     return values_of(query.field, "\n".join(record.lines))
 
 
-def _without_digits_ahead(line: str) -> str:
-    return line.lstrip("0123456789[]-:.,/TZ+ \t")
+def _without_time_ahead(line: str) -> str:
+    return _TIME_AHEAD.sub("", line)

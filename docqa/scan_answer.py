@@ -54,7 +54,7 @@ def answer_by_scan(question: str, library: Library, scope: Scope) -> Answer | No
         # The term may stand inside a longer word, which the index does not know: OutOfMemoryError.
         everything = library.store.iter_chunks(narrowed, embed_text=False)
         result = run_scan(query, everything, scope, paths=paths)
-    is_sure = len(logs) == len(documents) or _is_definite(result)
+    is_sure = len(logs) == len(documents) or result.is_named or _is_definite(result)
     if not result.tally.n_records or not is_sure:
         if named is None or named.is_said:
             return None

@@ -13,6 +13,7 @@ _IP = r"(?<![\w.])((?:\d{1,3}\.){3}\d{1,3})(?![\w.]*\d)"
 
 FIELDS: dict[str, tuple[re.Pattern[str], ...]] = {
     "address": (
+        re.compile(r"^(\S+) \S+ \S+ \[[^\]]+\] \"[A-Z]+ "),  # the client's, of an access log
         re.compile(_IP),
         re.compile(r"(?<![\w:])((?:[0-9a-f]{1,4}:){3,7}[0-9a-f:]{1,4})(?![\w:])", re.I),
     ),
@@ -23,12 +24,15 @@ FIELDS: dict[str, tuple[re.Pattern[str], ...]] = {
     ),
     "user": (
         re.compile(rf"\b(?:user(?:name)?|login|account|acct){_KEY}([\w.@$-]+)", re.I),
-        re.compile(r"\b(?:for|invalid|illegal) (?:invalid |illegal )?user ([\w.@$-]+)", re.I),
         re.compile(
-            r"\b(?:password|publickey|login(?: failed)?|session opened) for (?:user )?([\w.@$-]+)",
+            r"\b(?:for|invalid|illegal) (?:invalid |illegal )?user (?!from\b)([\w.@$-]+)", re.I
+        ),
+        re.compile(
+            r"\b(?:password|publickey|login(?: failed)?|session opened) for (?:user )?"
+            r"(?!invalid\b|illegal\b)([\w.@$-]+)",
             re.I,
         ),
-        re.compile(r"\buser '?([\w.@$-]+)", re.I),
+        re.compile(r"\buser (?!from\b)'?([\w.@$-]+)", re.I),
     ),
     "service": (
         re.compile(
@@ -53,13 +57,17 @@ FIELDS: dict[str, tuple[re.Pattern[str], ...]] = {
         re.compile(rf"\b(?:path|uri|url){_KEY}([^\s\"',]+)", re.I),
     ),
     "method": (re.compile(r"\b(GET|POST|PUT|DELETE|PATCH|HEAD|OPTIONS)\b"),),
+    "user agent": (
+        re.compile(r"HTTP/[\d.]+\" \d{3} \S+ \"[^\"]*\" \"([^\"]*)\""),
+        re.compile(r"\buser[_-]?agent[\"']?\s*[=:]\s*[\"']?([^\"']+)", re.I),
+    ),
     "exception": (re.compile(r"((?:[\w$]+\.)*[A-Z][\w$]*(?:Exception|Error|Throwable|Fault))\b"),),
     "level": (),  # known of the record itself
     "message": (),  # its template
 }
 
 _NOUNS = {
-    "address": "ip ips address addresses client clients",
+    "address": "ip ips address addresses client clients visitor visitors",
     "host": "host hosts node nodes server servers machine machines hostname hostnames",
     "user": "user users username usernames account accounts",
     "service": "service services component components logger loggers module modules process "
@@ -67,11 +75,13 @@ _NOUNS = {
     "status": "code codes status statuses",
     "path": "path paths url urls endpoint endpoints page pages",
     "method": "method methods",
+    "user agent": "agent agents browser browsers crawler crawlers",
     "exception": "exception exceptions",
     "level": "level levels",
     "message": "message messages error errors warning warnings",
 }
 _PHRASES = {
+    "user agent": ("user agent", "user agents"),
     "address": ("ip address", "ip addresses", "client ip", "client ips", "source ip", "source ips"),
     "status": (
         "status code",

@@ -96,7 +96,7 @@ _PROSE_VERB = re.compile(
     r"\b(?:signed|born|founded|published|written|invented|elected|effective)\b", re.I
 )
 
-_COUNT = re.compile(
+COUNT = re.compile(
     r"\bhow many(?: times)?\b|\bhow often\b"
     r"|(?:\bthe |\btotal |^\W*)(?:total )?(?:number|count) of\b"
     r"|^\W*count\b(?: (?:of|the|all))*",
@@ -128,6 +128,8 @@ _BUCKET = re.compile(
     r"|\b(hourly|daily)\b",
     re.I,
 )
+_PEAK = re.compile(r"\b(?:busiest|worst|peak|hourly|daily)\b", re.I)
+LOG = re.compile(r"\blog(?:s|file|files)?\b|_logs?\b", re.I)
 _MOST = re.compile(
     r"\b(?:most(?: often| common| frequent)?|top(?: \d+)?|busiest|highest|commonest)\b", re.I
 )
@@ -189,7 +191,7 @@ produce produced produces throw threw thrown throws raise raised raises most com
 frequent frequently top first last latest earliest recent recently final finally initial initially
 level levels instance instances case cases stack stacks trace traces stacktrace stacktraces
 backtrace date day hour minute per hourly daily timestamp timestamps exactly overall altogether
-recorded come came go went got make made
+recorded come came go went got make made according
 """
 _STOP = frozenset(_STOP_WORDS.split())
 
@@ -216,7 +218,7 @@ def scan_intent(question: str) -> ScanQuery | None:
         return None
     operation, field, bucket, rest = found
     levels, level_word, terms = _terms(_STATUS.sub(_status_term, rest), quoted)
-    if not terms and not levels and not _asks_for_lines(bare, operation, when):
+    if not terms and not levels and not asks_for_lines(bare, operation, when):
         return None
     n_wanted = int(number.group(1) or number.group(2)) if number else 10
     if number and operation in (Operation.FIRST, Operation.LAST):
@@ -255,34 +257,40 @@ def _operation(bare: str) -> tuple[Operation, str, str, str] | None:
         return which, "", "", _EXTREME.sub(" ", bare)
     bucket = _BUCKET.search(bare)
     if bucket and (
-        _COUNT.search(bare)
+        COUNT.search(bare)
         or _MOST.search(bare)
         or _LIST.search(bare)
+        or _PEAK.search(bare)
+        or LOG.search(bare)
         or len(bare.split()) <= _SHORT_WORDS
     ):
         word = (bucket.group(1) or bucket.group(2)).lower()
         unit = {"hourly": "hour", "daily": "day", "date": "day"}.get(word, word)
-        rest = _COUNT.sub(" ", _LIST.sub(" ", _MOST.sub(" ", _BUCKET.sub(" ", bare))))
+        rest = _BUCKET.sub(" ", bare)
+        for asking in (_PEAK, _MOST, _LIST, COUNT):
+            rest = asking.sub(" ", rest)
         return Operation.HISTOGRAM, "", unit, rest
     top = _TOP.search(bare) or _PER_FIELD.search(bare)
     if top and _is_top(top, bare):
         noun = top.group("noun").split()[0]
         kept = noun if noun.lower() in _LEVEL_WORDS else " "
         rest = bare[: top.start()] + kept + bare[top.end() :]
-        rest = _COUNT.sub(" ", _LIST.sub(" ", _MOST.sub(" ", rest)))
+        rest = COUNT.sub(" ", _LIST.sub(" ", _MOST.sub(" ", rest)))
         return Operation.TOP, FIELD_OF_NOUN[top.group("noun").lower()], "", rest
-    if _COUNT.search(bare):
-        return Operation.COUNT, "", "", _COUNT.sub(" ", bare)
+    if COUNT.search(bare):
+        return Operation.COUNT, "", "", COUNT.sub(" ", bare)
     is_time = _WHEN.search(bare) is not None
     asks = is_time or _LIST.search(bare) is not None
     if not asks and not re.match(
-        r"^\W*(?:the |what(?: is| was|'s) the )?(?:very )?(?:first|last|"
+        r"^\W*(?:the |what(?: is| was| are| were|'s) the )?(?:very )?(?:first|last|"
         r"latest|earliest|most recent)\b",
         bare,
         re.I,
     ):
         return None
     rest = _LIST.sub(" ", _WHEN.sub(" ", bare))
+    if _FIRST.search(bare) and _LAST.search(bare):
+        return Operation.COUNT, "", "", _FIRST.sub(" ", _LAST.sub(" ", rest))  # it shows both
     if _FIRST.search(bare):
         return Operation.FIRST, "", "", _FIRST.sub(" ", rest)
     if _LAST.search(bare):
@@ -299,12 +307,12 @@ def _is_top(match: re.Match[str], bare: str) -> bool:
     return noun.endswith("s") or ask.lower().startswith("from") or _MOST.search(bare) is not None
 
 
-def _asks_for_lines(bare: str, operation: Operation, when: TimeRange | None) -> bool:
+def asks_for_lines(question: str, operation: Operation, when: TimeRange | None) -> bool:
     """Whether the question is about all records: how many lines, lines per hour, top hosts."""
     if operation in (Operation.TOP, Operation.HISTOGRAM):
         return True
     return bool(
-        re.search(r"\b(?:lines?|records?|entries|entry|events?|messages?)\b", bare, re.I)
+        re.search(r"\b(?:lines?|records?|entries|entry|events?|messages?)\b", question, re.I)
     ) and (operation is not Operation.WHEN or when is not None)
 
 
@@ -319,13 +327,14 @@ def _terms(rest: str, quoted: list[str]) -> tuple[frozenset[str], str, tuple[Ter
     level_word = ""
     run: list[str] = []
     for part in re.split(r"[,;!?()\[\]{}\x00]|\s-\s", rest):
+        is_joined = False  # to a level before it: "warnings and errors"
         for token in _TOKEN.findall(part):
             word = token.strip(".:'").removesuffix("'s").removesuffix("’s")
             low = word.lower()
             if low in _LEVEL_WORDS and level_word in ("fatal", "critical"):
                 continue  # `fatal errors` are fatal
-            if low in _LEVEL_WORDS and not levels:
-                levels, level_word = _LEVEL_WORDS[low], low
+            if low in _LEVEL_WORDS and (not levels or is_joined):
+                levels, level_word = levels | _LEVEL_WORDS[low], level_word or low
                 _end_run(run, terms)
             elif _IDENTIFIER.search(word) and low not in _STOP:
                 _end_run(run, terms)
@@ -336,6 +345,7 @@ def _terms(rest: str, quoted: list[str]) -> tuple[frozenset[str], str, tuple[Ter
                 _end_run(run, terms)
             else:
                 run.append(low)
+            is_joined = bool(levels) and low in ("and", "or", *_LEVEL_WORDS)
         _end_run(run, terms)
     return levels, level_word, tuple(terms)
 

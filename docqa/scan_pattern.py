@@ -20,6 +20,10 @@ _SOFT = frozenset(
     used""".split()  # noqa: SIM905
 )
 """What a log is made of, or does, and does not say: given up beside something definite."""
+_REQUESTS = frozenset("request requests requested requesting".split())  # noqa: SIM905
+_VISITS = frozenset("hit hits visit visits visited".split())  # noqa: SIM905
+_IS_REQUEST = r"(?:GET|POST|PUT|DELETE|PATCH|HEAD|OPTIONS)(?= (?:/|\*|\w+://))"
+"""Requests are the lines with an HTTP method, and so are visits that stand alone."""
 _SUFFIX = re.compile(r"(?:ies|ing|ed|es|s|e)$")
 
 
@@ -105,12 +109,20 @@ def _reading(
     for term in terms:
         words = (term.text,) if term.is_exact or phrases else term.words
         pieces += [(word, term) for word in words]
+    requests = [word for word, term in pieces if _may_be_request(word, term)]
     shown = " and ".join(
         f"HTTP status {word}" if term.is_status else f'"{word}"' for word, term in pieces
     )
     where = "lines" if by_line else "records"
     endings = "" if all(term.is_exact for _, term in pieces) else ", other endings allowed"
-    literals = [literal for word, term in pieces for literal in _literals(word, term.is_exact)]
+    if requests:
+        endings += ", or an HTTP request"
+    literals = [
+        literal
+        for word, term in pieces
+        if word not in requests
+        for literal in _literals(word, term.is_exact)
+    ]
     return Reading(
         text=f"{where} with {shown} (any case{endings}){suffix}",
         patterns=tuple(_term_pattern(word, term) for word, term in pieces),
@@ -130,7 +142,15 @@ _STATUS_BEFORE = (
 def _term_pattern(word: str, term: Term) -> re.Pattern[str]:
     if term.is_status:
         return re.compile(_STATUS_BEFORE + re.escape(word) + r"(?!\w)", re.IGNORECASE)
-    return _pattern(word, term.is_exact)
+    pattern = _pattern(word, term.is_exact)
+    if _may_be_request(word, term):
+        return re.compile(rf"{pattern.pattern}|\b{_IS_REQUEST}", re.IGNORECASE)
+    return pattern
+
+
+def _may_be_request(word: str, term: Term) -> bool:
+    """Whether a line with an HTTP method is one of what is asked for; not so for cache hits."""
+    return not term.is_exact and (word in _REQUESTS or (word in _VISITS and len(term.words) == 1))
 
 
 def _pattern(text: str, is_exact: bool) -> re.Pattern[str]:

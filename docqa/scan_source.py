@@ -12,13 +12,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from docqa.named import file_words, squeezed
-from docqa.scan_intent import ScanQuery, Term
+from docqa.scan_intent import LOG, ScanQuery, Term, asks_for_lines
 from docqa.wording import STOP_WORDS
 
 Occurs = Callable[[str, frozenset[int]], bool]
 """(word, documents) → whether one of them has the word."""
 
-_LOG = re.compile(r"\blog(?:s|file|files)?\b|_logs?\b", re.IGNORECASE)
 _SAID = re.compile(
     r"(?P<before>(?:[\w.-]+\s+){1,4})log(?:s|file|files)?\b"
     r"|\blogs? (?:files? )?of (?:the |our )?(?P<after>[\w.-]+(?:\s+[\w.-]+){0,2})"
@@ -52,7 +51,7 @@ def named_logs(query: ScanQuery, paths: Mapping[int, str], occurs: Occurs) -> Na
         paths: doc_id → path of all logs in scope.
         occurs: asked only for words that name no file.
     """
-    if not (_LOG.search(query.question) or _is_of_lines(query.terms)):
+    if not (LOG.search(query.question) or _is_of_lines(query.terms)):
         return None  # before thousands of file names are taken apart
     words = {doc_id: file_words(path) - _NO_NAMES for doc_id, path in paths.items()}
     asked = dict.fromkeys(word for term in query.terms for word in _words(term))
@@ -72,7 +71,10 @@ def named_logs(query: ScanQuery, paths: Mapping[int, str], occurs: Occurs) -> Na
     if query.levels or _is_of_lines(left):
         held = {w for term in left if not term.is_exact for w in term.words if occurs(w, doc_ids)}
         left = _without(left, held)
-    if not (left or query.levels) or not (_LOG.search(query.question) or _is_of_lines(left)):
+    is_of_all = bool(said) and asks_for_lines(query.question, query.operation, query.when)
+    if not (left or query.levels or is_of_all):
+        return None
+    if not (LOG.search(query.question) or _is_of_lines(left)):
         return None
     return NamedLogs(doc_ids, replace(query, terms=left), bool(said))
 

@@ -6,11 +6,12 @@ n-th cited line.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import PurePath
 
-from docqa.scan import EXTREMES, MAX_FORMS, MAX_KEPT, ScanMatch, ScanResult, ScanText
-from docqa.scan_intent import Operation
+from docqa.scan import EXTREMES, MAX_FORMS, MAX_KEPT, ScanMatch, ScanResult, ScanText, time_key
+from docqa.scan_intent import COUNT, Operation
 
 _MAX_LISTED = 20
 _MAX_LINE_CHARS = 240
@@ -51,9 +52,7 @@ class _Writer:
         logs = sorted(PurePath(path).name for path in self._result.paths.values())
         where = ""
         if self._result.is_named:
-            where = (
-                f" in {' and '.join(logs)}" if len(logs) <= _MAX_NAMED else f" in {len(logs)} logs"
-            )
+            where = f" in {_listed(logs)}" if len(logs) <= _MAX_NAMED else f" in {len(logs)} logs"
         return f"Scanned for {self._result.reading.text}{when}{where}" + (
             f", found in {files} files." if files > 1 else "."
         )
@@ -126,7 +125,9 @@ class _Writer:
         if query.operation is Operation.WHEN:
             wanted = 10
         takes_last = query.operation is Operation.LIST and "last" in query.question.lower()
-        shown = list(tally.tail)[-wanted:] if takes_last else tally.matches[:wanted]
+        # Files are read one after the other: the last in time may be in the first of them.
+        latest = sorted(tally.tail, key=time_key)[-wanted:]
+        shown = latest if takes_last else tally.matches[:wanted]
         parts = [self._shown(match) for match in shown]
         rest = tally.n_records - len(shown)
         if rest > 0 and not takes_last and tally.last is not None and tally.last not in shown:
@@ -155,6 +156,8 @@ class _Writer:
         if len(tally.values) > len(most):
             parts.append(f"… {len(tally.values) - len(most):,} more")
         total = f"{len(tally.values):,} different ({what}) in {_records(tally.n_records)}."
+        if query.operation is Operation.TOP and COUNT.search(query.question):
+            return self._text([f"{total} {self.searched}", *parts])
         return self._text([*parts, f"{total} {self.searched}"])
 
     def _text(self, parts: list[str]) -> ScanText:
@@ -180,6 +183,10 @@ class _Writer:
     def _name(self, doc_id: int) -> str:
         path = self._result.paths.get(doc_id)
         return PurePath(path).name if path else f"document {doc_id}"
+
+
+def _listed(names: Sequence[str]) -> str:
+    return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
 
 
 def _records(n: int) -> str:

@@ -228,6 +228,7 @@ def _asked(
 def _note_unread(arguments: argparse.Namespace, reports: Sequence[FileReport]) -> None:
     """Say at each question what it cannot be answered from; of many files, the first few."""
     unread = [r for r in reports if r.state in BAD_STATES or r.state is State.PARTIAL]
+    unread.sort(key=lambda report: report.path)
     for report in unread[:MAX_UNREAD]:
         note_to_user(arguments, render.report_text(report))
     if len(unread) > MAX_UNREAD:
