@@ -128,7 +128,8 @@ _BUCKET = re.compile(
     r"|\b(hourly|daily)\b",
     re.I,
 )
-_PEAK = re.compile(r"\b(?:busiest|worst|peak|hourly|daily)\b", re.I)
+_PEAK = re.compile(r"\b(?:busiest|worst|peak)\b", re.I)
+_PER = re.compile(r"(?:per|by|each|every|hourly|daily)\b", re.I)
 LOG = re.compile(r"\blog(?:s|file|files)?\b|_logs?\b", re.I)
 _MOST = re.compile(
     r"\b(?:most(?: often| common| frequent)?|top(?: \d+)?|busiest|highest|commonest)\b", re.I
@@ -261,7 +262,7 @@ def _operation(bare: str) -> tuple[Operation, str, str, str] | None:
         or _MOST.search(bare)
         or _LIST.search(bare)
         or _PEAK.search(bare)
-        or LOG.search(bare)
+        or (_PER.match(bucket.group()) and LOG.search(bare))
         or len(bare.split()) <= _SHORT_WORDS
     ):
         word = (bucket.group(1) or bucket.group(2)).lower()

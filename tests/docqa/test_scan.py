@@ -452,6 +452,19 @@ def test_what_an_access_log_is_asked(question: str, first_line: str) -> None:
     assert describe(result).text.startswith(first_line)
 
 
+@pytest.mark.parametrize(
+    "question",
+    [
+        "On which day does the log of the pump that was repaired begin?",
+        "What is the hourly rate of the consultant in this agreement?",
+        "What day of the week is named in the log of the harbour master?",
+    ],
+)
+def test_a_day_that_is_read_and_not_counted(question: str) -> None:
+    query = scan_intent(question)
+    assert query is None or query.operation is not Operation.HISTOGRAM
+
+
 def test_two_levels() -> None:
     found = [scan_intent(f"How many {words} are there?") for words in ("warnings", "errors")]
     both = scan_intent("How many warnings and errors are there?")
