@@ -47,8 +47,9 @@ def answer_by_scan(question: str, library: Library, scope: Scope) -> Answer | No
     named = named_logs(query, paths, _occurring(library))
     if named is not None and named.is_said:
         result = _scan_named(named, library, narrowed, paths)
-        if result.tally.n_records:
-            return _answer(question, result, library, logs, time.perf_counter() - started)
+        if not result.tally.n_records:
+            return None  # other logs are not what was asked about
+        return _answer(question, result, library, logs, time.perf_counter() - started)
     result = run_scan(query, _narrowed(query, library, narrowed), scope, paths=paths)
     if not result.tally.n_records and prefilter_terms(query):
         # The term may stand inside a longer word, which the index does not know: OutOfMemoryError.
@@ -56,7 +57,7 @@ def answer_by_scan(question: str, library: Library, scope: Scope) -> Answer | No
         result = run_scan(query, everything, scope, paths=paths)
     is_sure = len(logs) == len(documents) or result.is_named or _is_definite(result)
     if not result.tally.n_records or not is_sure:
-        if named is None or named.is_said:
+        if named is None:
             return None
         result = _scan_named(named, library, narrowed, paths)
         if not result.tally.n_records:

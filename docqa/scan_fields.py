@@ -14,6 +14,7 @@ _IP = r"(?<![\w.])((?:\d{1,3}\.){3}\d{1,3})(?![\w.]*\d)"
 FIELDS: dict[str, tuple[re.Pattern[str], ...]] = {
     "address": (
         re.compile(r"^(\S+) \S+ \S+ \[[^\]]+\] \"[A-Z]+ "),  # the client's, of an access log
+        re.compile(_IP.removesuffix(r"(?![\w.]*\d)") + r":\d{2,5} \["),  # the client's, of HAProxy
         re.compile(_IP),
         re.compile(r"(?<![\w:])((?:[0-9a-f]{1,4}:){3,7}[0-9a-f:]{1,4})(?![\w:])", re.I),
     ),
@@ -82,7 +83,11 @@ _NOUNS = {
 }
 _PHRASES = {
     "user agent": ("user agent", "user agents"),
-    "address": ("ip address", "ip addresses", "client ip", "client ips", "source ip", "source ips"),
+    "address": tuple(
+        f"{whose}{what}"
+        for whose in ("ip ", "client ", "visitor ", "source ", "remote ", "client ip ")
+        for what in ("ip", "ips", "address", "addresses")
+    ),
     "status": (
         "status code",
         "status codes",

@@ -144,14 +144,17 @@ _TOP = re.compile(
 _PER_FIELD = re.compile(rf"\b(?:per|by|for each|for every) (?P<noun>{_NOUNS})\b", re.I)
 _SHORT_WORDS = 6  # `timeouts per minute` is a question too
 _NUMBER = re.compile(
-    r"\b(?:last|latest|first|top) (\d{1,3})\b|^\W*(?:list|show)(?: me)?(?: the)? (\d{1,3})\b", re.I
+    r"\b(?:last|latest|first|top) (?![45]\d\d\b(?! (?:lines|records|entries|messages|events)\b))"
+    r"(\d{1,3})\b|^\W*(?:list|show)(?: me)?(?: the)? (\d{1,3})\b",
+    re.I,
 )
 _STATUS = re.compile(
     r"\b(?:http )?(?:status )?(?:code )?(?P<a>[1-5]\d\d)s?(?: (?:responses?|errors?|status(?:es)?|"
     r"codes?|requests?|answers?|replies))+\b|\b(?:http|status)(?: code)? (?P<b>[1-5]\d\d)\b"
     r"|\b(?P<c>[45]\d\d)s\b(?! (?:time|wait|delay|pause|interval))"  # "how many 404s"
     r"|(?:(?<=returned )|(?<=returning )|(?<=return )|(?<=got )|(?<=got a )|(?<=with )"
-    r"|(?<=with a )|(?<=ended in )|(?<=ended in a ))(?P<d>[1-5]\d\d)"
+    r"|(?<=with a )|(?<=ended in )|(?<=ended in a )|(?<=first )|(?<=last )|(?<=latest ))"
+    r"(?P<d>[1-5]\d\d)"
     r"(?=\W*$|[?.,;]| (?:in|on|from|for|by|at|during|between|after|before|since)\b)",
     re.I,
 )
@@ -192,7 +195,8 @@ produce produced produces throw threw thrown throws raise raised raises most com
 frequent frequently top first last latest earliest recent recently final finally initial initially
 level levels instance instances case cases stack stacks trace traces stacktrace stacktraces
 backtrace date day hour minute per hourly daily timestamp timestamps exactly overall altogether
-recorded come came go went got make made according
+recorded come came go went got make made according going altogether
+over total along through via up shows shown together
 """
 _STOP = frozenset(_STOP_WORDS.split())
 
@@ -214,11 +218,11 @@ def scan_intent(question: str) -> ScanQuery | None:
     number = _NUMBER.search(bare)
     if number:
         bare = bare[: number.start(number.lastindex or 0)] + bare[number.end() :]
-    found = _operation(bare)
+    found = _operation(_STATUS.sub(_status_term, bare))
     if found is None:
         return None
     operation, field, bucket, rest = found
-    levels, level_word, terms = _terms(_STATUS.sub(_status_term, rest), quoted)
+    levels, level_word, terms = _terms(rest, quoted)
     if not terms and not levels and not asks_for_lines(bare, operation, when):
         return None
     n_wanted = int(number.group(1) or number.group(2)) if number else 10

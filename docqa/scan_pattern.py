@@ -17,7 +17,8 @@ _ENDINGS = "(?:s|es|ed|d|ing|er|ers)?"
 _SOFT = frozenset(
     """request requests hit hits visit visits call calls attempt attempts login logins answered
     answer ended returned returning responded resulted got serve served sent try tried name names
-    used""".split()  # noqa: SIM905
+    used open opened run ran execute executed issue issued take took taken give gave given
+    server website site web going exist exists present show shows shown""".split()  # noqa: SIM905
 )
 """What a log is made of, or does, and does not say: given up beside something definite."""
 _REQUESTS = frozenset("request requests requested requesting".split())  # noqa: SIM905

@@ -82,7 +82,8 @@ def named_logs(query: ScanQuery, paths: Mapping[int, str], occurs: Occurs) -> Na
 def _said(question: str) -> set[str]:
     """Return the words at the word "log": `shop` and `access` of "in the shop access log"."""
     said: set[str] = set()
-    for match in _SAID.finditer(question.lower()):
+    plain = re.sub(r"['\u2019]s\b", "", question.lower())  # "the shop's access log"
+    for match in _SAID.finditer(plain):
         before = (match["before"] or "").split()
         names = itertools.takewhile(_may_name, reversed(before))
         said.update(names, itertools.takewhile(_may_name, (match["after"] or "").split()))

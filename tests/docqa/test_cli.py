@@ -92,6 +92,9 @@ def test_the_log_that_a_question_names_is_counted_and_no_line_that_has_its_name(
     assert code == 0 and out.startswith("10 records") and "in apache_logs." in out
     _, out, _ = run(capsys, "ask", "How many 404s are in the apache access log?", docs)
     assert out.startswith("10 records")
+    # Those of another log are not shown for it.
+    _, out, _ = run(capsys, "ask", "How many errors are in the apache log?", docs)
+    assert out.startswith("Not found")
 
 
 def test_a_quote_that_is_the_answer_is_not_printed_again(docs, engine, capsys):

@@ -407,6 +407,7 @@ def test_counts_on_real_logs(name: str, question: str, pattern: str) -> None:
         ("exception", "Caused by: java.io.IOException: no", ["java.io.IOException"]),
         ("address", "nothing here", []),
         ("address", '1.2.3.4 - - [17/May/2015] "GET /?from=10.0.0.9 HTTP/1.1" 200 1', ["1.2.3.4"]),
+        ("address", "192.168.4.2 haproxy[7]: 87.1.2.3:50189 [25/Feb/2019:16:20:12]", ["87.1.2.3"]),
         ("user", "Failed password for invalid user  from 1.2.3.4", []),
         ("user", "Failed password for invalid user from 1.2.3.4", []),
         ("user agent", '"GET / HTTP/1.1" 200 17 "-" "Mozilla/5.0 (X11)"', ["Mozilla/5.0 (X11)"]),
@@ -445,6 +446,9 @@ WEB = lines_of(
         ("What is the busiest hour?", "Most: 2015-05-17 11:00 with 2 [1]"),
         ("What were the first and the last request?", "3 records"),
         ("How many cache hits are in the log?", "0 records match."),
+        ("When was the last 404?", "Last: 2015-05-17 11:05:03 UTC"),
+        ("Which user agent shows up most often?", "curl: 2 [1]"),
+        ("Which client address made most of the requests?", "10.0.0.7: 2 [1]"),
     ],
 )
 def test_what_an_access_log_is_asked(question: str, first_line: str) -> None:
@@ -514,6 +518,8 @@ def test_words_that_no_line_has_are_given_up_beside_others() -> None:
     [
         ("How many requests returned 404 in the log?", True),
         ("How many requests were answered with 503?", True),
+        ("When was the last 404 in the log?", True),
+        ("show the last 500 lines", False),
         ("How many times did it end with 500 ms to go?", False),
         ("How many batches returned 200 rows?", False),
     ],
@@ -556,6 +562,7 @@ PATHS = {
         ("how many requests to /a/b did apache serve on mar 13", {3}, ["/a/b", "serve"]),
         ("How many restarts of the pump are in the postgres log?", {4}, ["restarts", "pump"]),
         ("how many lines are in the postgres log", {4}, []),
+        ("how many 404s are in the shop's access log", {1}, ["404"]),
         ("what is the busiest hour in the apache log", {3}, []),
         ("requests per hour in the apache access log", {3}, ["requests"]),
         ("how many 404s in the apache access log", {3}, ["404"]),
