@@ -150,7 +150,11 @@ class _Writer:
         if query.operation is Operation.HISTOGRAM and len(tally.values) <= 24:
             top, n = most[0]
             parts.append(f"Most: {top} with {n:,}{self._mark(tally.example[top])}")
-            parts += [f"{value}: {n:,}" for value, n in sorted(tally.values.items())]
+            is_short = len(tally.values) <= query.n_wanted  # else a page of lines would follow
+            for value, n in sorted(tally.values.items()):
+                parts.append(
+                    f"{value}: {n:,}{self._mark(tally.example[value]) if is_short else ''}"
+                )
         else:
             parts += [f"{value}: {n:,}{self._mark(tally.example[value])}" for value, n in most]
         if len(tally.values) > len(most):
