@@ -50,11 +50,7 @@ def answer_by_scan(question: str, library: Library, scope: Scope) -> Answer | No
         if not result.tally.n_records:
             return None  # other logs are not what was asked about
         return _answer(question, result, library, logs, time.perf_counter() - started)
-    result = run_scan(query, _narrowed(query, library, narrowed), scope, paths=paths)
-    if not result.tally.n_records and prefilter_terms(query):
-        # The term may stand inside a longer word, which the index does not know: OutOfMemoryError.
-        everything = library.store.iter_chunks(narrowed, embed_text=False)
-        result = run_scan(query, everything, scope, paths=paths)
+    result = _scan(query, library, narrowed, paths)
     is_sure = len(logs) == len(documents) or result.is_named or _is_definite(result)
     if not result.tally.n_records or not is_sure:
         if named is None:
@@ -70,8 +66,16 @@ def _scan_named(
 ) -> ScanResult:
     inside = replace(scope, doc_ids=named.doc_ids)
     held = {doc_id: paths[doc_id] for doc_id in named.doc_ids}
-    chunks = _narrowed(named.query, library, inside)
-    return replace(run_scan(named.query, chunks, inside, paths=held), is_named=True)
+    return replace(_scan(named.query, library, inside, held), is_named=True)
+
+
+def _scan(query: ScanQuery, library: Library, scope: Scope, paths: Mapping[int, str]) -> ScanResult:
+    result = run_scan(query, _narrowed(query, library, scope), scope, paths=paths)
+    if result.tally.n_records or not prefilter_terms(query):
+        return result
+    # The term may stand inside a longer word, which the index does not know: OutOfMemoryError.
+    everything = library.store.iter_chunks(scope, embed_text=False)
+    return run_scan(query, everything, scope, paths=paths)
 
 
 def _occurring(library: Library) -> Occurs:
