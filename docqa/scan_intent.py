@@ -64,6 +64,7 @@ class ScanQuery:
     files: tuple[str, ...] = ()  # file names in the question
     without: tuple[str, ...] = ()  # words that a matching line may not have
     is_explicit: bool = False  # nothing found is an answer too
+    names_log: bool = False  # then one plain word is enough to look for
 
 
 _READING = re.compile(
@@ -75,6 +76,7 @@ _READING = re.compile(
     r"high|deep|heavy|do|does|did|can|could|should|to|come|is|are|was|were)\b|\bcaused?\b|\breason",
     re.I,
 )
+_CAUSED_MOST = re.compile(r"\b(?:caused?|triggered|generated)(?= (?:the )?most\b)", re.I)
 _COMPARED = re.compile(
     r"\b(?:more|less|fewer|longer|greater|higher|lower|larger|smaller|slower|faster|older) than\b"
     r"|\b(?:at least|at most|exceed\w*|over|under|above|below) \d|[<>]=?\s*\d|\bpercent|%"
@@ -206,6 +208,7 @@ def scan_intent(question: str) -> ScanQuery | None:
     quoted, bare = _take_quoted(question)
     if _EXTREME.search(bare):
         bare = _HOW_LONG.sub(" ", bare)  # how long it took is read from the line
+    bare = _CAUSED_MOST.sub(" ", bare)
     if _READING.search(bare) or _COMPARED.search(bare) or _RELATIVE.search(bare):
         return None
     if not quoted and (_PROSE_NOUN.search(bare) or _PROSE_VERB.search(bare)):
@@ -241,6 +244,7 @@ def scan_intent(question: str) -> ScanQuery | None:
         files=files,
         without=without,
         is_explicit=bool(quoted) or (bool(levels) and not terms),
+        names_log=bool(files),
     )
 
 

@@ -54,7 +54,7 @@ def readings(query: ScanQuery) -> tuple[Reading, ...]:
             _reading(query.terms, False, False, query.levels, suffix),
         ]
     hard = _hard(query.terms)
-    if hard != query.terms and _is_enough(hard):
+    if hard != query.terms and (_is_enough(hard) or (hard and query.names_log)):
         found.append(_reading(hard, False, True, query.levels, ""))
     if query.levels:
         word = Term((query.level_word,))

@@ -76,7 +76,7 @@ def named_logs(query: ScanQuery, paths: Mapping[int, str], occurs: Occurs) -> Na
         return None
     if not (LOG.search(query.question) or _is_of_lines(left)):
         return None
-    return NamedLogs(doc_ids, replace(query, terms=left), bool(said))
+    return NamedLogs(doc_ids, replace(query, terms=left, names_log=bool(said)), bool(said))
 
 
 def _said(question: str) -> set[str]:

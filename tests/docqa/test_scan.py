@@ -447,6 +447,7 @@ WEB = lines_of(
         ("What were the first and the last request?", "3 records"),
         ("How many cache hits are in the log?", "0 records match."),
         ("When was the last 404?", "Last: 2015-05-17 11:05:03 UTC"),
+        ("Which address caused the most 404s?", "10.0.0.7: 1 [1]"),
         ("Which user agent shows up most often?", "curl: 2 [1]"),
         ("Which client address made most of the requests?", "10.0.0.7: 2 [1]"),
     ],
@@ -511,6 +512,8 @@ def test_words_that_no_line_has_are_given_up_beside_others() -> None:
     assert result.tally.n_records == 0  # a status is not given up
     result = scanned("How many failed attempts?", SSHD)
     assert result.tally.n_records == 0  # one plain word is not enough
+    result = scanned("How many failed attempts per day are in auth.log?", SSHD)
+    assert result.tally.values == {"1970-03-29": 3}  # but of a log that is named
 
 
 @pytest.mark.parametrize(
