@@ -91,6 +91,22 @@ def operate(folder: Path, operation: str, tell: Tell) -> None:
                     told(event.report)
 
 
+def change(folder: Path, operation: str, changes: Changes) -> None:
+    """Give an operation something to do."""
+    if operation == "migration":
+        in_fork(lambda tell: small.first_schema(folder))
+    elif operation != "remove":
+        changes.make()
+
+
+def time_of(folder: Path, operation: str) -> float:
+    """Return the seconds that an operation takes here and now, its fork included."""
+    start = time.monotonic()
+    status, text = in_fork(lambda tell: operate(folder, operation, tell))
+    assert status == 0, text
+    return time.monotonic() - start
+
+
 def killed(folder: Path, operation: str, after_s: float) -> tuple[bool, list[str], str]:
     """Run an operation and kill it; return (whether it died, what it reported, what was wrong)."""
     reader, writer = os.pipe()
@@ -116,18 +132,18 @@ def main(argv: list[str]) -> None:
     status, text = in_fork(lambda tell: small.prepare(folder))
     assert status == 0, text
     changes = Changes(folder / "docs", rng)
-    took = dict.fromkeys(OPERATIONS, 0.4)
+    took: dict[str, float] = {}
+    for operation in OPERATIONS:
+        change(folder, operation, changes)
+        took[operation] = time_of(folder, operation)
     rounds: Counter[str] = Counter()
     wrong: list[str] = []
     n_died = 0
     for i in range(n):
         operation = OPERATIONS[i % len(OPERATIONS)] if n < 100 else rng.choice(OPERATIONS)
-        if operation == "migration":
-            in_fork(lambda tell: small.first_schema(folder))
-        elif operation != "remove":
-            changes.make()
+        change(folder, operation, changes)
         has_died, reported, error = killed(folder, operation, rng.random() * took[operation])
-        took[operation] *= 1.1 if has_died else 0.7  # around the time that it takes here and now
+        took[operation] *= 1.1 if has_died else 0.7  # a library grows and shrinks
         rounds[operation] += 1
         n_died += has_died
         here = [path for path in reported if Path(path).exists()]
