@@ -78,8 +78,8 @@ def operate(folder: Path, operation: str, tell: Tell) -> None:
         small.run_open(folder, told)
     elif operation == "remove":
         with small.open_library(folder) as library:
-            documents = library.store.documents()
-            library.remove([Path(d.path) for d in documents if d.title != "report.txt"][::2])
+            paths = [Path(document.path) for document in library.store.documents()]
+            library.remove([path for path in paths if path.name != "report.txt"][::2])
     else:
         stop = threading.Event()
         timer = threading.Timer(WATCHED_S, stop.set)
