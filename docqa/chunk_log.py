@@ -15,6 +15,9 @@ file, the templates that turn up everywhere, in order of frequency and packed in
 - its severe templates (WARN, ERROR, FATAL) and the ones that are not background, sorted, severe
   first, cut to `EMBED_CHARS`;
 - or, of a chunk with nothing but background: the background text with its rarest template.
+
+Where a header names the columns (`docqa.columns`), a chunk has it as its heading unless its own
+text begins with one.
 """
 
 from __future__ import annotations
@@ -27,6 +30,7 @@ from collections.abc import Iterator, Sequence
 from itertools import accumulate
 from pathlib import Path
 
+from docqa.columns import header_before, header_in
 from docqa.errors import UnreadableFile
 from docqa.parse.levels import LEVELS
 from docqa.parse.log import (
@@ -220,12 +224,13 @@ class _Packer:
         self._pending = Lines([], [], [], [])
         self._time: float | None = None  # of the record that the next chunk may begin inside
         self._level: str | None = None
+        self._columns = ""  # the header line above the next chunk
         self._long_template = title
 
     def resume(self, tail: LogTail) -> None:
         """Go on where a former reading ended."""
         self._ordinal, self._offset, self._line = tail.ordinal, tail.start_char, tail.line
-        self._time = tail.time
+        self._time, self._columns = tail.time, tail.columns
         self._reader.resume(tail.time)
 
     @property
@@ -344,6 +349,7 @@ class _Packer:
         place = Locator("line", first, first + body.count("\n"))
         ordinal = self._ordinal
         self._ordinal += 1
+        above, self._columns = self._columns, header_in(body) or self._columns
         return Chunk(
             chunk_id=0,
             span=Span(0, start, start + len(body), place),
@@ -351,6 +357,7 @@ class _Packer:
             text=body,
             embed_text=embed_text,
             kind=BlockKind.RECORD,
+            headings=(above,) if above and not header_before(body) else (),
             time_first=times[0],
             time_last=times[1],
             levels=levels,

@@ -37,7 +37,7 @@ from docqa.store import Store
 from docqa.sweep import Plan, Retry, make_plan
 from docqa.types import FileReport, State
 
-PARSER_VERSION = "2"  # raise it when parsing or chunking changes: files are read again
+PARSER_VERSION = "3"  # raise it when parsing or chunking changes: files are read again
 LOCK_TIMEOUT_S = 1_800.0  # another process is parsing one document: minutes at the very most
 REMOVE_BATCH = 200
 WAIT_S = 0.2

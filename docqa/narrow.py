@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from docqa.asked import asked_for
+from docqa.columns import header_in
 from docqa.types import BlockKind, Chunk, Span
 from docqa.wording import FIELDS_CHARS, content_words, fields
 
@@ -53,7 +54,8 @@ def narrowed(
     """Return at most `n_parts` parts of a log chunk, of `max_chars`, that fit `question` best.
 
     Chunks of other kinds, and short ones, are returned as they are. Span, lines and breaks of a
-    part are exact; `chunk_id`, ordinal, times and levels stay the chunk's. `rare` weighs the
+    part are exact, its heading is the columns above it; `chunk_id`, ordinal, times and levels stay
+    the chunk's. `rare` weighs the
     question's words (`rarity`); without it they weigh alike.
     """
     if chunk.kind is not BlockKind.RECORD or len(chunk.text) <= max_chars:
@@ -133,9 +135,11 @@ def _best_run(
 def _cut(chunk: Chunk, start: int, end: int) -> Chunk:
     where = chunk.locate(start, end)
     breaks = tuple((offset - start, n) for offset, n in chunk.breaks if start < offset < end)
+    header = header_in(chunk.text[:start])
     return replace(
         chunk,
         text=chunk.text[start:end],
         span=Span(chunk.span.doc_id, chunk.span.start + start, chunk.span.start + end, where),
         breaks=breaks,
+        headings=(header,) if header else chunk.headings,
     )

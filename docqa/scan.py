@@ -16,12 +16,13 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import PurePath
 
+from docqa.columns import columns_of, header_in
 from docqa.parse.log import LogSample, RecordReader
 from docqa.parse.log_format import MISS, find_formats
 from docqa.parse.templates import mask
-from docqa.scan_duration import Duration, durations
 from docqa.scan_fields import values_of
-from docqa.scan_intent import Operation, ScanQuery
+from docqa.scan_intent import EXTREMES, SIZES, Operation, ScanQuery
+from docqa.scan_measures import Measure, durations, sizes
 from docqa.scan_pattern import Reading, readings
 from docqa.scan_pattern import prefilter_terms as prefilter_terms
 from docqa.types import Chunk, Scope
@@ -32,7 +33,6 @@ MAX_KEPT = 1_000
 MAX_FORMS = 12
 """The most line templates among counted records that an answer lists."""
 
-EXTREMES = frozenset({Operation.LONGEST, Operation.SHORTEST})
 _BUCKET_FORMAT = {"minute": "%Y-%m-%d %H:%M", "hour": "%Y-%m-%d %H:00", "day": "%Y-%m-%d"}
 _MAX_BUCKETS = 100_000
 _TIME_AHEAD = re.compile(
@@ -69,7 +69,7 @@ class Tally:
     tail: deque[ScanMatch] = field(default_factory=lambda: deque(maxlen=MAX_KEPT))
     first: ScanMatch | None = None  # in time; without times, in order
     last: ScanMatch | None = None
-    extreme: tuple[Duration, ScanMatch] | None = None  # the longest, or the shortest
+    extreme: tuple[Measure, ScanMatch] | None = None  # the longest, the smallest, …
     per_document: Counter[int] = field(default_factory=Counter)
     values: Counter[str] = field(default_factory=Counter)
     example: dict[str, ScanMatch] = field(default_factory=dict)  # the first match of each value
@@ -171,6 +171,8 @@ def _may_match(reading: Reading, chunk: Chunk, low: str) -> bool:
         return False
     if reading.levels and not chunk.levels:
         return False
+    if chunk.headings or "#fields" in low:
+        return True  # names of columns are words of each row
     return all(literal in low for literal in reading.literals)
 
 
@@ -180,6 +182,7 @@ class _Record:
 
     doc_id: int
     lines: list[str]
+    read: list[str]  # the same lines, with the names of their columns where a header tells them
     line: int
     start: int
     time: float | None
@@ -189,7 +192,7 @@ class _Record:
     @property
     def low(self) -> str:
         """The whole record in lower case."""
-        return "\n".join(self.lines).lower()
+        return "\n".join(self.read).lower()
 
 
 class _DocumentReader:
@@ -213,6 +216,7 @@ class _DocumentReader:
         found = reader.read(lines)
         record: _Record | None = None
         start = chunk.span.start
+        named = _named_rows(chunk, lines)
         for i, line in enumerate(lines):
             time = found.times[i]
             if time is not MISS or record is None:
@@ -221,11 +225,25 @@ class _DocumentReader:
                 level = found.shapes[i].level
                 when = chunk.time_first if time is MISS else time
                 number = chunk.span.locator.first + i
-                record = _Record(chunk.span.doc_id, [], number, start, when, level, reader)
+                record = _Record(chunk.span.doc_id, [], [], number, start, when, level, reader)
             record.lines.append(line)
+            record.read.append(named[i])
             start += len(line) + 1
         if record is not None:
             yield record
+
+
+def _named_rows(chunk: Chunk, lines: list[str]) -> list[str]:
+    """Return the lines of a chunk, rows below a header with the names of their columns."""
+    columns = columns_of(chunk.headings[-1]) if chunk.headings else None
+    if columns is None and not header_in(chunk.text):
+        return lines
+    found = []
+    for line in lines:
+        columns = columns_of(line) or columns
+        named = columns.named(line) if columns else ""
+        found.append(f"{line}\t{named}" if named else line)
+    return found
 
 
 def _in_scope(record: _Record, query: ScanQuery, scope: Scope | None) -> bool:
@@ -250,7 +268,8 @@ def _match(reading: Reading, record: _Record, tally: Tally, query: ScanQuery) ->
         return
     hits = _hits(reading, record)
     if query.operation in EXTREMES:
-        hits = _weigh(hits, record, tally, query)
+        whole = hits and not reading.is_by_line  # the words and the measure on lines of their own
+        hits = _weigh(list(range(len(record.lines))) if whole else hits, record, tally, query)
     if not hits:
         return
     match = _match_of(record, hits[0])
@@ -273,14 +292,18 @@ def _match(reading: Reading, record: _Record, tally: Tally, query: ScanQuery) ->
 
 
 def _weigh(hits: list[int], record: _Record, tally: Tally, query: ScanQuery) -> list[int]:
-    """Keep the lines that state a duration, and the longest or shortest of all."""
-    stated = {i: found for i in hits if (found := durations(record.lines[i]))}
-    is_longest = query.operation is Operation.LONGEST
+    """Keep the lines that state a duration or a size, and the extreme of all."""
+    stated = {i: found for i in hits if (found := _measures(query, record.read[i]))}
+    is_most = query.operation in (Operation.LONGEST, Operation.LARGEST)
     for i, found in stated.items():
-        own, held = (max(found) if is_longest else min(found)), tally.extreme
-        if held is None or (own > held[0] if is_longest else own < held[0]):
+        own, held = (max(found) if is_most else min(found)), tally.extreme
+        if held is None or (own > held[0] if is_most else own < held[0]):
             tally.extreme = own, _match_of(record, i)
     return list(stated)
+
+
+def _measures(query: ScanQuery, line: str) -> list[Measure]:
+    return sizes(line, query.field) if query.operation in SIZES else durations(line)
 
 
 def _hits(reading: Reading, record: _Record) -> list[int]:
@@ -289,16 +312,16 @@ def _hits(reading: Reading, record: _Record) -> list[int]:
     if not all(literal in low for literal in reading.literals):
         return []
     if not patterns:
-        if _is_excluded(reading, record.lines[0]):
+        if _is_excluded(reading, record.read[0]):
             return []
-        return [0] if reading.levels else list(range(len(record.lines)))
+        return [0] if reading.levels else list(range(len(record.read)))
     if reading.is_by_line:
         return [
             i
-            for i, line in enumerate(record.lines)
+            for i, line in enumerate(record.read)
             if all(p.search(line) for p in patterns) and not _is_excluded(reading, line)
         ]
-    text = "\n".join(record.lines)
+    text = "\n".join(record.read)
     if _is_excluded(reading, text):
         return []
     places = [place.start() for p in patterns if (place := p.search(text))]
@@ -346,7 +369,7 @@ def _values(query: ScanQuery, record: _Record, line: str) -> list[str]:
         return [record.level] if record.level else []
     if query.field == "message":
         return [mask(_without_time_ahead(record.lines[0]))]
-    return values_of(query.field, "\n".join(record.lines))
+    return values_of(query.field, "\n".join(record.read))
 
 
 def _without_time_ahead(line: str) -> str:

@@ -13,6 +13,10 @@ _IP = r"(?<![\w.])((?:\d{1,3}\.){3}\d{1,3})(?![\w.]*\d)"
 
 FIELDS: dict[str, tuple[re.Pattern[str], ...]] = {
     "address": (
+        re.compile(  # the client's, of two
+            rf"\b(?:client|remote|source|src)(?:_?(?:ip|addr(?:ess)?))?{_KEY}((?:\d{{1,3}}\.){{3}}\d{{1,3}})",
+            re.I,
+        ),
         re.compile(r"^(\S+) \S+ \S+ \[[^\]]+\] \"[A-Z]+ "),  # the client's, of an access log
         re.compile(_IP.removesuffix(r"(?![\w.]*\d)") + r":\d{2,5} \["),  # the client's, of HAProxy
         re.compile(_IP),
@@ -62,6 +66,7 @@ FIELDS: dict[str, tuple[re.Pattern[str], ...]] = {
         re.compile(r"HTTP/[\d.]+\" \d{3} \S+ \"[^\"]*\" \"([^\"]*)\""),
         re.compile(r"\buser[_-]?agent[\"']?\s*[=:]\s*[\"']?([^\"']+)", re.I),
     ),
+    "command": (re.compile(rf"\b(?:command|cmd(?:line)?){_KEY}([^\n\"']+)", re.I),),
     "exception": (re.compile(r"((?:[\w$]+\.)*[A-Z][\w$]*(?:Exception|Error|Throwable|Fault))\b"),),
     "level": (),  # known of the record itself
     "message": (),  # its template
@@ -77,6 +82,7 @@ _NOUNS = {
     "path": "path paths url urls endpoint endpoints page pages",
     "method": "method methods",
     "user agent": "agent agents browser browsers crawler crawlers",
+    "command": "command commands",
     "exception": "exception exceptions",
     "level": "level levels",
     "message": "message messages error errors warning warnings",

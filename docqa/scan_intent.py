@@ -26,8 +26,16 @@ class Operation(StrEnum):
     LIST = "list"
     LONGEST = "longest"  # by the duration that the line states
     SHORTEST = "shortest"
+    LARGEST = "largest"  # by the size
+    SMALLEST = "smallest"
     TOP = "top"
     HISTOGRAM = "histogram"
+
+
+SIZES = frozenset({Operation.LARGEST, Operation.SMALLEST})
+EXTREMES = frozenset({Operation.LONGEST, Operation.SHORTEST}) | SIZES
+ALL_LINES = frozenset({Operation.TOP, Operation.HISTOGRAM}) | EXTREMES
+"""What may be asked of all lines; "how many" needs to say of what."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +66,7 @@ class ScanQuery:
     levels: frozenset[str] = frozenset()
     level_word: str = ""  # as the question has it: "errors"
     when: TimeRange | None = None
-    field: str = ""  # of TOP: a key of scan_fields.FIELDS
+    field: str = ""  # of TOP: a key of scan_fields.FIELDS; of LARGEST: what is large
     bucket: str = ""  # of HISTOGRAM: minute, hour, day
     n_wanted: int = 10  # of LIST and TOP
     files: tuple[str, ...] = ()  # file names in the question
@@ -107,12 +115,15 @@ COUNT = re.compile(
 _FIRST = re.compile(r"\b(?:first|earliest|initial(?:ly)?)\b", re.I)
 _LAST = re.compile(r"\b(?:last|latest|most recent(?:ly)?|final(?:ly)?)\b", re.I)
 _EXTREME = re.compile(
-    r"\b(?:the )?(?:(?P<longest>longest|slowest)|shortest|fastest|quickest)"
+    r"\b(?:the )?(?:(?P<longest>longest|slowest)|(?P<shortest>shortest|fastest|quickest)"
+    r"|(?:(?P<largest>largest|biggest)|smallest)(?= (?:\w+ )?(?P<of>response|request|reply|file|"
+    r"transfer|download|upload|body|payload|object|message|packet|page|image)s?\b))"
     r"(?: (?:time|duration))?\b",
     re.I,
 )
 _HOW_LONG = re.compile(
-    r"\b(?:how long|(?:what|which)(?: (?:was|is|are|were))?|was|is|were|did|took|takes?|taken)\b",
+    r"\b(?:how (?:long|large|big|many bytes)|in (?:bytes|[kmg]b)|(?:what|which)(?: (?:was|is|are|"
+    r"were))?|was|is|were|did|took|takes?|taken)\b",
     re.I,
 )
 _WHEN = re.compile(
@@ -262,8 +273,11 @@ def _operation(bare: str) -> tuple[Operation, str, str, str] | None:
     """Return operation, field, bucket, and the question without the words that state them."""
     extreme = _EXTREME.search(bare)
     if extreme:
-        which = Operation.LONGEST if extreme["longest"] else Operation.SHORTEST
-        return which, "", "", _EXTREME.sub(" ", bare)
+        name = next((n for n in ("longest", "shortest", "largest") if extreme[n]), "smallest")
+        rest = _EXTREME.sub(" ", bare)
+        if extreme["of"] not in (None, "request"):  # these are lines of their own
+            rest = re.sub(rf"\b{extreme['of']}s?\b", " ", rest, count=1, flags=re.I)
+        return Operation(name), extreme["of"] or "", "", rest
     bucket = _BUCKET.search(bare)
     if bucket and (
         COUNT.search(bare)
@@ -318,7 +332,7 @@ def _is_top(match: re.Match[str], bare: str) -> bool:
 
 def asks_for_lines(question: str, operation: Operation, when: TimeRange | None) -> bool:
     """Whether the question is about all records: how many lines, lines per hour, top hosts."""
-    if operation in (Operation.TOP, Operation.HISTOGRAM):
+    if operation in ALL_LINES:
         return True
     return bool(
         re.search(r"\b(?:lines?|records?|entries|entry|events?|messages?)\b", question, re.I)

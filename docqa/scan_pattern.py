@@ -11,20 +11,23 @@ import re
 from dataclasses import dataclass, replace
 
 from docqa.parse.levels import LEVELS
-from docqa.scan_intent import ScanQuery, Term
+from docqa.scan_intent import EXTREMES, ScanQuery, Term
 
 _ENDINGS = "(?:s|es|ed|d|ing|er|ers)?"
 _SOFT = frozenset(
     """request requests hit hits visit visits call calls attempt attempts login logins answered
     answer ended returned returning responded resulted got serve served sent try tried name names
     used open opened run ran execute executed issue issued take took taken give gave given
-    server website site web going exist exists present show shows shown""".split()  # noqa: SIM905
+    server website site web going exist exists present show shows shown query queries connection
+    connections""".split()  # noqa: SIM905
 )
 """What a log is made of, or does, and does not say: given up beside something definite."""
 _REQUESTS = frozenset("request requests requested requesting".split())  # noqa: SIM905
 _VISITS = frozenset("hit hits visit visits visited".split())  # noqa: SIM905
 _IS_REQUEST = r"(?:GET|POST|PUT|DELETE|PATCH|HEAD|OPTIONS)(?= (?:/|\*|\w+://))"
 """Requests are the lines with an HTTP method, and so are visits that stand alone."""
+_SAME = {"successful": "(?:success(?:es|ful(?:ly)?)?|succeed(?:ed|s)?|accepted)"}
+"""What else logs call it: sshd writes `Accepted password`."""
 _SUFFIX = re.compile(r"(?:ies|ing|ed|es|s|e)$")
 
 
@@ -56,6 +59,8 @@ def readings(query: ScanQuery) -> tuple[Reading, ...]:
     hard = _hard(query.terms)
     if hard != query.terms and (_is_enough(hard) or (hard and query.names_log)):
         found.append(_reading(hard, False, True, query.levels, ""))
+        if query.operation in EXTREMES:
+            found.append(_reading(hard, False, False, query.levels, ""))
     if query.levels:
         word = Term((query.level_word,))
         phrase = _with_level_word(query)
@@ -166,6 +171,8 @@ def _pattern(text: str, is_exact: bool) -> re.Pattern[str]:
 
 
 def _inflected(word: str) -> str:
+    if word in _SAME:
+        return _SAME[word]
     stem = _stem(word)
     return re.escape(stem) + (
         "(?:y|ies|ied)" if stem != word and word.endswith("ies") else _tail(stem, word)
@@ -192,7 +199,8 @@ def _stem(word: str) -> str:
 
 
 def _literals(text: str, is_exact: bool) -> list[str]:
-    return [word.lower() if is_exact else _stem(word).lower() for word in text.split()]
+    words = [word.lower() for word in text.split()]
+    return words if is_exact else [_stem(word) for word in words if word not in _SAME]
 
 
 def prefilter_terms(query: ScanQuery) -> tuple[str, ...]:

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass, replace
 
 from docqa.named import file_words, squeezed
-from docqa.scan_intent import LOG, ScanQuery, Term, asks_for_lines
+from docqa.scan_intent import EXTREMES, LOG, ScanQuery, Term, asks_for_lines
 from docqa.wording import STOP_WORDS
 
 Occurs = Callable[[str, frozenset[int]], bool]
@@ -26,6 +26,7 @@ _SAID = re.compile(
 )
 _NO_NAMES = frozenset({"log", "logs", "logfile", "test", "data", "file"})
 _KINDS = frozenset({"access", "error", "server", "app", "application", "system", "audit", "event"})
+MIN_SHORT = 4  # letters of a word cut short in a file's name: conn, auth
 KIND_WEIGHT = 0.1  # of a word for a kind of log against a name
 
 
@@ -55,8 +56,8 @@ def named_logs(query: ScanQuery, paths: Mapping[int, str], occurs: Occurs) -> Na
         return None  # before thousands of file names are taken apart
     words = {doc_id: file_words(path) - _NO_NAMES for doc_id, path in paths.items()}
     asked = dict.fromkeys(word for term in query.terms for word in _words(term))
-    named = {w: {i for i, names in words.items() if squeezed(w) in names} for w in asked}
     at_log = _said(query.question)
+    named = {w: {i for i, names in words.items() if _is_named(w, names, at_log)} for w in asked}
     said = {word: ids for word, ids in named.items() if ids and word in at_log}
     called = said or {word: ids for word, ids in named.items() if ids}
     # The word of few logs names them: `apache` in "apache access log", not `access`.
@@ -71,12 +72,25 @@ def named_logs(query: ScanQuery, paths: Mapping[int, str], occurs: Occurs) -> Na
     if query.levels or _is_of_lines(left):
         held = {w for term in left if not term.is_exact for w in term.words if occurs(w, doc_ids)}
         left = _without(left, held)
+    elif said and query.operation in EXTREMES:  # a measure is definite; what the log calls it, not
+        nowhere = {w for term in left for w in term.words if not occurs(w, doc_ids)}
+        left = _without(left, nowhere)
     is_of_all = bool(said) and asks_for_lines(query.question, query.operation, query.when)
     if not (left or query.levels or is_of_all):
         return None
     if not (LOG.search(query.question) or _is_of_lines(left)):
         return None
     return NamedLogs(doc_ids, replace(query, terms=left, names_log=bool(said)), bool(said))
+
+
+def _is_named(word: str, names: Set[str], at_log: set[str]) -> bool:
+    """Whether a file is called so; "the connection log" may be `conn.log`."""
+    low = squeezed(word)
+    if low in names:
+        return True
+    return word in at_log and any(
+        len(name) >= MIN_SHORT and name.isalpha() and low.startswith(name) for name in names
+    )
 
 
 def _said(question: str) -> set[str]:

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import PurePath
 
-from docqa.scan import EXTREMES, MAX_FORMS, MAX_KEPT, ScanMatch, ScanResult, ScanText, time_key
-from docqa.scan_intent import COUNT, Operation
+from docqa.scan import MAX_FORMS, MAX_KEPT, ScanMatch, ScanResult, ScanText, time_key
+from docqa.scan_intent import COUNT, EXTREMES, SIZES, Operation
 
 _MAX_LISTED = 20
 _MAX_LINE_CHARS = 240
@@ -109,13 +109,14 @@ class _Writer:
         )
 
     def extreme(self) -> ScanText:
-        """Answer with the record that states the longest or the shortest duration."""
-        assert self._tally.extreme is not None, "only lines with a duration were counted"
-        duration, match = self._tally.extreme
-        word = self._result.query.operation.capitalize()
-        which = f"{word} of {_records(self._tally.n_records)} that state how long."
+        """Answer with the record that states the longest, shortest, largest or smallest."""
+        assert self._tally.extreme is not None, "only lines with a measure were counted"
+        measure, match = self._tally.extreme
+        operation = self._result.query.operation
+        word, how = operation.capitalize(), "large" if operation in SIZES else "long"
+        which = f"{word} of {_records(self._tally.n_records)} that state how {how}."
         return self._text(
-            [f"{word}: {duration.text}, {self._shown(match)}", f"{which} {self.searched}"]
+            [f"{word}: {measure.text}, {self._shown(match)}", f"{which} {self.searched}"]
         )
 
     def listing(self) -> ScanText:

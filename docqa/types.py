@@ -96,6 +96,7 @@ class LogTail:
     head: bytes
     last: bytes
     time: float | None = None  # of the record before, UTC seconds
+    columns: str = ""  # the header line above it (docqa/columns.py)
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +157,8 @@ class Chunk:
 
     `embed_text` is what the indexes are given: title and heading path before the text, or, for
     logs, the distinct line templates of the chunk (numbers and identifiers masked), so that equal
-    chunks are embedded once. Before the store assigns them, `chunk_id` and `span.doc_id` are 0.
+    chunks are embedded once. The heading of a log chunk is the line above that names its columns.
+    Before the store assigns them, `chunk_id` and `span.doc_id` are 0.
     """
 
     chunk_id: int

@@ -77,6 +77,7 @@ _ROTATED = re.compile(
     r"\.(?:\d{1,4}|\d{4}-?\d\d-?\d\d(?:[-T]?\d+)?|old|gz|bz2|xz|bak)$", re.IGNORECASE
 )
 _LOG_NAMES = frozenset({".log", ".out", ".err"})
+_SAYS_LOG = re.compile(r"(?:^|[\W_])(?:sys)?log(?:s|file)?(?:$|[\W_\d])", re.IGNORECASE)
 
 
 def suffix_of(path: Path) -> str:
@@ -118,7 +119,9 @@ def kind_of(path: Path) -> Kind:
         return Kind.LOG
     if suffix in _MARKUP:
         return Kind.TEXT
-    return Kind.LOG if suffix in _LOG_NAMES or _is_log(sniff.decode_head(head)) else Kind.TEXT
+    if suffix in _LOG_NAMES or (not suffix and _SAYS_LOG.search(path.name)):  # access_log, syslog
+        return Kind.LOG
+    return Kind.LOG if _is_log(sniff.decode_head(head)) else Kind.TEXT
 
 
 def parse(path: Path, options: ParseOptions) -> Iterator[ParseItem]:

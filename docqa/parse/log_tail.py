@@ -131,6 +131,7 @@ class LastChunk:
             head=head,
             last=last,
             time=self.time,
+            columns=chunk.headings[0] if chunk.headings else "",
         )
 
 

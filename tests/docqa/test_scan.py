@@ -10,9 +10,9 @@ import pytest
 from docqa.chunk_log import chunk_log_records
 from docqa.protocols import ParseOptions
 from docqa.scan import ScanResult, prefilter_terms, run_scan
-from docqa.scan_duration import durations
 from docqa.scan_fields import values_of
 from docqa.scan_intent import Operation, scan_intent
+from docqa.scan_measures import durations, sizes
 from docqa.scan_source import named_logs
 from docqa.scan_text import describe
 from docqa.scan_time import find_time_range
@@ -88,6 +88,9 @@ SCANS = [
     ("which job took the longest", "longest", ["job"], "", ""),
     ("the shortest time of job quarterly-export", "shortest", ["job", "quarterly-export"], "", ""),
     ("How long did the slowest error take?", "longest", [], "EF", ""),
+    ("What is the largest response (in bytes)?", "largest", [], "", "response"),
+    ("How big was the biggest PUT request?", "largest", ["PUT", "request"], "", "request"),
+    ("the smallest file in transfer.log", "smallest", [], "", "file"),
 ]
 
 NOT_SCANS = [
@@ -314,10 +317,28 @@ def test_longest_and_shortest(service: list[Chunk], question: str, word: str, pi
         ('{"durationMillis":120,"n":3}', [0.12]),
         ("elapsed_us=45 in 2 minutes", [120.0, 45e-6]),
         ("2016-12-20T00:08:16.899+0100: 22762.159: 5 MB/s, 3 of 4, s3, up", []),
+        ("# Query_time: 0.011857  Lock_time: 0.25", [0.011857, 0.25]),
+        ('{"duration":12,"request_time":"10:15:00"}', [12.0]),
     ],
 )
 def test_durations(line: str, seconds: list[float]) -> None:
-    assert [d.seconds for d in durations(line)] == pytest.approx(seconds)
+    assert [d.value for d in durations(line)] == pytest.approx(seconds)
+
+
+@pytest.mark.parametrize(
+    ("line", "of", "n_bytes"),
+    [
+        ('1.2.3.4 - - [17/May/2015] "GET /7 HTTP/1.1" 200 1,5 "-" "x"', "", []),
+        ('1.2.3.4 - - [17/May/2015] "GET /7 HTTP/1.1" 200 185207 "-" "x"', "", [185207]),
+        ("sent 14 kB, 2.5 MiB left", "file", [14_000, 2.5 * 2**20]),
+        ("request_bytes=5 response_bytes=7", "response", [7]),
+        ("request_bytes=5 response_bytes=7", "", [5, 7]),
+        ('{"file_size": 12, "content_length": "90"}', "file", [12]),
+        ("5 MB/s, 3 of 4, v2.0", "", []),
+    ],
+)
+def test_sizes(line: str, of: str, n_bytes: list[float]) -> None:
+    assert [size.value for size in sizes(line, of)] == pytest.approx(n_bytes)
 
 
 def test_what_states_no_duration_is_no_answer(service: list[Chunk]) -> None:
@@ -406,6 +427,9 @@ def test_counts_on_real_logs(name: str, question: str, pattern: str) -> None:
         ("path", '"GET /a/b HTTP/1.1" 404 17', ["/a/b"]),
         ("exception", "Caused by: java.io.IOException: no", ["java.io.IOException"]),
         ("address", "nothing here", []),
+        ("address", "client: 10.0.0.2, server: 10.0.0.1", ["10.0.0.2"]),
+        ("address", "DROP IN=eth0 SRC=10.0.0.2 DST=10.0.0.1", ["10.0.0.2"]),
+        ("command", "sudo: ada : TTY=pts/0 ; COMMAND=/bin/cat /etc/x", ["/bin/cat /etc/x"]),
         ("address", '1.2.3.4 - - [17/May/2015] "GET /?from=10.0.0.9 HTTP/1.1" 200 1', ["1.2.3.4"]),
         ("address", "192.168.4.2 haproxy[7]: 87.1.2.3:50189 [25/Feb/2019:16:20:12]", ["87.1.2.3"]),
         ("user", "Failed password for invalid user  from 1.2.3.4", []),
@@ -450,11 +474,75 @@ WEB = lines_of(
         ("Which address caused the most 404s?", "10.0.0.7: 1 [1]"),
         ("Which user agent shows up most often?", "curl: 2 [1]"),
         ("Which client address made most of the requests?", "10.0.0.7: 2 [1]"),
+        ("What was the largest response?", "Largest: 17 bytes, 2015-05-17 10:05:03 UTC, line 1"),
     ],
 )
 def test_what_an_access_log_is_asked(question: str, first_line: str) -> None:
     result = scanned(question.replace(" of the web server", ""), WEB)
     assert describe(result).text.startswith(first_line)
+
+
+IIS = [
+    "#Software: Microsoft Internet Information Services 8.5",
+    "#Fields: date time cs-method cs-uri-stem c-ip cs(User-Agent) sc-status sc-bytes time-taken",
+    "2015-01-13 00:32:17 GET /a 10.0.0.7 Mozilla/5.0+(X11) 404 1405 283",
+    "2015-01-13 01:32:17 GET /b 10.0.0.7 - 200 200 404",
+    "2015-01-13 01:33:17 POST /b 10.0.0.8 curl/8 404 31 12",
+]
+ZEEK = [
+    "#separator \\x09",
+    "#fields\tts\tid.orig_h\tmethod\thost\turi\tstatus_code\tduration",
+    "1320279566.452687\t10.0.0.7\tGET\ta.example\t/x\t200\t116.438679",
+    "1320279567.452687\t10.0.0.8\tGET\tb.example\t/y\t-\t0.5",
+    "1320279568.452687\t10.0.0.8\tGET\ta.example\t/z\t404\t-",
+]
+
+
+@pytest.mark.parametrize(
+    ("lines", "question", "first_line"),
+    [
+        (IIS, "How many requests returned 404?", "2 records"),
+        (IIS, "Which address made the most requests?", "10.0.0.7: 2 [1]"),
+        (IIS, "Which path was requested most?", "/b: 2 [1]"),
+        (IIS, "Which browser made the most requests?", "Mozilla/5.0 (X11): 1 [1]"),
+        (IIS, "What was the slowest request?", "Longest: 404 ms, 2015-01-13 01:32:17 UTC, line 4"),
+        (
+            IIS,
+            "What was the largest response?",
+            "Largest: response_bytes=1405, 2015-01-13 00:32:17",
+        ),
+        (ZEEK, "To which host did the most requests go?", "a.example: 2 [1]"),
+        (ZEEK, "Which status codes occur in the log?", "200: 1 [1]"),
+        (ZEEK, "What was the longest duration?", "Longest: 116.438679 s, 2011-11-03"),
+    ],
+)
+@pytest.mark.parametrize("is_below", [False, True])
+def test_columns_that_only_a_header_names(
+    lines: list[str], question: str, first_line: str, is_below: bool
+) -> None:
+    (whole,) = lines_of(*lines)
+    if is_below:  # the header stands in an earlier chunk
+        text = "\n".join(lines[2:])
+        (whole,) = lines_of(text)
+        place = replace(whole.span.locator, first=3, last=len(lines))
+        whole = replace(whole, headings=(lines[1],), span=replace(whole.span, locator=place))
+    assert describe(scanned(question, [whole])).text.startswith(first_line)
+
+
+def test_the_slowest_of_a_log_is_found_beside_words_of_its_record() -> None:
+    slow = lines_of(
+        "2021-01-26 23:45:57 User@Host: owncloud[owncloud]",
+        "  Query_time: 0.2",
+        "2021-01-26 23:45:58 User@Host: owncloud[owncloud]",
+        "  Query_time: 0.7",
+    )
+    said = describe(scanned("How long took the slowest query of owncloud in slow.log?", slow))
+    assert said.text.startswith("Longest: Query_time: 0.7, 2021-01-26 23:45:58 UTC, line 4")
+
+
+def test_success_has_several_names() -> None:
+    result = scanned("How many successful password logins over ssh?", SSHD)
+    assert result.tally.n_records == 1
 
 
 @pytest.mark.parametrize(
