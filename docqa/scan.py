@@ -85,6 +85,7 @@ class ScanResult:
     n_scanned: int  # chunks read
     paths: Mapping[int, str]
     is_named: bool = False  # the question named the logs of `paths`
+    has_levels: bool = False  # some record has one
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,8 +114,8 @@ def run_scan(
     found = readings(query)
     tallies = [Tally() for _ in found]
     paths = paths or {}
-    named = _named(query, paths)
-    n_scanned = 0
+    named = named_files(query, paths)
+    n_scanned, has_levels = 0, False
     reader = _DocumentReader()
     for chunk in chunks:
         if named is not None and chunk.span.doc_id not in named:
@@ -122,6 +123,7 @@ def run_scan(
         if query.when is not None and not query.when.may_hold(chunk.time_first, chunk.time_last):
             continue
         n_scanned += 1
+        has_levels |= bool(chunk.levels)
         low = chunk.text.lower()
         open_ = [
             (reading, tally)
@@ -137,7 +139,8 @@ def run_scan(
                 _match(reading, record, tally, query)
     chosen = _choose(found, tallies)
     held = paths if named is None else {i: paths[i] for i in named}
-    return ScanResult(query, found[chosen], tallies[chosen], n_scanned, held, named is not None)
+    is_named = named is not None
+    return ScanResult(query, found[chosen], tallies[chosen], n_scanned, held, is_named, has_levels)
 
 
 def _choose(found: tuple[Reading, ...], tallies: list[Tally]) -> int:
@@ -155,11 +158,14 @@ def _choose(found: tuple[Reading, ...], tallies: list[Tally]) -> int:
     return chosen
 
 
-def _named(query: ScanQuery, paths: Mapping[int, str]) -> frozenset[int] | None:
+def named_files(query: ScanQuery, paths: Mapping[int, str]) -> frozenset[int] | None:
     """Return the documents whose file name the question has; None where it names none of them."""
     wanted = {name.lower() for name in query.files}
     names = {i: PurePath(path).name.lower() for i, path in paths.items()}
     ids = {i for i, name in names.items() if name in wanted}
+    if wanted and query.when is not None:  # it may have been rotated since
+        parts = re.compile(rf"(?:{'|'.join(map(re.escape, wanted))})[.-]\d[\d-]*(?:\.gz)?")
+        ids |= {i for i, name in names.items() if parts.fullmatch(name)}
     if not ids and wanted:  # `host7_auth.log` is an auth.log
         ends = re.compile(rf"(?:^|[\W_])(?:{'|'.join(map(re.escape, wanted))})$")
         ids = {i for i, name in names.items() if ends.search(name)}
@@ -369,7 +375,8 @@ def _values(query: ScanQuery, record: _Record, line: str) -> list[str]:
         return [record.level] if record.level else []
     if query.field == "message":
         return [mask(_without_time_ahead(record.lines[0]))]
-    return values_of(query.field, "\n".join(record.read))
+    known = [term.text for term in query.terms if term.is_exact]
+    return values_of(query.field, "\n".join(record.read), known)
 
 
 def _without_time_ahead(line: str) -> str:

@@ -13,7 +13,7 @@ from dataclasses import replace
 
 from docqa.library import Library
 from docqa.scan import ScanMatch, ScanResult, prefilter_terms, run_scan
-from docqa.scan_intent import ScanQuery, scan_intent
+from docqa.scan_intent import Operation, ScanQuery, scan_intent
 from docqa.scan_source import NamedLogs, Occurs, named_logs
 from docqa.scan_text import describe
 from docqa.types import (
@@ -47,18 +47,30 @@ def answer_by_scan(question: str, library: Library, scope: Scope) -> Answer | No
     named = named_logs(query, paths, _occurring(library))
     if named is not None and named.is_said:
         result = _scan_named(named, library, narrowed, paths)
-        if not result.tally.n_records:
+        if _has_none(result):
             return None  # other logs are not what was asked about
         return _answer(question, result, library, logs, time.perf_counter() - started)
     result = _scan(query, library, narrowed, paths)
     is_sure = len(logs) == len(documents) or result.is_named or _is_definite(result)
-    if not result.tally.n_records or not is_sure:
+    if _has_none(result) or not is_sure:
         if named is None:
             return None
         result = _scan_named(named, library, narrowed, paths)
-        if not result.tally.n_records:
+        if _has_none(result):
             return None
     return _answer(question, result, library, logs, time.perf_counter() - started)
+
+
+def _has_none(result: ScanResult) -> bool:
+    """Whether there is nothing to say: no record, or none with a value of the field.
+
+    None is an answer where a quoted text, or a level, is counted in a log that is named.
+    """
+    query = result.query
+    if query.is_explicit and result.is_named and result.n_scanned:
+        return bool(query.levels) and not result.has_levels
+    is_top = query.operation is Operation.TOP
+    return not (result.tally.values if is_top else result.tally.n_records)
 
 
 def _scan_named(
@@ -66,7 +78,11 @@ def _scan_named(
 ) -> ScanResult:
     inside = replace(scope, doc_ids=named.doc_ids)
     held = {doc_id: paths[doc_id] for doc_id in named.doc_ids}
-    return replace(_scan(named.query, library, inside, held), is_named=True)
+    for query in named.queries:
+        result = replace(_scan(query, library, inside, held), is_named=True)
+        if not _has_none(result):
+            break
+    return result
 
 
 def _scan(query: ScanQuery, library: Library, scope: Scope, paths: Mapping[int, str]) -> ScanResult:

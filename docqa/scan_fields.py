@@ -7,8 +7,10 @@ gives its values. Nothing is configured: the patterns cover the usual ways of wr
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 
 _KEY = r"[\"']?\s*[=:]\s*[\"']?"
+_HEX = r"[0-9a-f]{1,4}"
 _IP = r"(?<![\w.])((?:\d{1,3}\.){3}\d{1,3})(?![\w.]*\d)"
 
 FIELDS: dict[str, tuple[re.Pattern[str], ...]] = {
@@ -20,7 +22,10 @@ FIELDS: dict[str, tuple[re.Pattern[str], ...]] = {
         re.compile(r"^(\S+) \S+ \S+ \[[^\]]+\] \"[A-Z]+ "),  # the client's, of an access log
         re.compile(_IP.removesuffix(r"(?![\w.]*\d)") + r":\d{2,5} \["),  # the client's, of HAProxy
         re.compile(_IP),
-        re.compile(r"(?<![\w:])((?:[0-9a-f]{1,4}:){3,7}[0-9a-f:]{1,4})(?![\w:])", re.I),
+        re.compile(
+            rf"(?<![\w:])({_HEX}(?::{_HEX}){{7}}|(?:{_HEX}(?::{_HEX})*)?::(?:{_HEX}:)*{_HEX})(?![\w:])",
+            re.I,
+        ),
     ),
     "host": (
         re.compile(rf"\b(?:host(?:name)?|node|server){_KEY}([\w.-]+)", re.I),
@@ -28,6 +33,7 @@ FIELDS: dict[str, tuple[re.Pattern[str], ...]] = {
         re.compile(r"\b(?:on|from|at) (?:host |node )?([a-z][\w-]*-?\d+)\b"),
     ),
     "user": (
+        re.compile(r"\bsudo(?:\[\d+\])?: +([\w.@$-]+) : "),  # who ran it, not as whom
         re.compile(rf"\b(?:user(?:name)?|login|account|acct){_KEY}([\w.@$-]+)", re.I),
         re.compile(
             r"\b(?:for|invalid|illegal) (?:invalid |illegal )?user (?!from\b)([\w.@$-]+)", re.I
@@ -79,7 +85,7 @@ _NOUNS = {
     "service": "service services component components logger loggers module modules process "
     "processes application applications app apps program programs daemon daemons",
     "status": "code codes status statuses",
-    "path": "path paths url urls endpoint endpoints page pages",
+    "path": "path paths url urls endpoint endpoints page pages file files",
     "method": "method methods",
     "user agent": "agent agents browser browsers crawler crawlers",
     "command": "command commands",
@@ -110,10 +116,14 @@ FIELD_OF_NOUN: dict[str, str] = {
 } | {phrase: field for field, phrases in _PHRASES.items() for phrase in phrases}
 
 
-def values_of(field: str, record: str) -> list[str]:
-    """Return the distinct values of a field in a record's text, in order; maybe none."""
+def values_of(field: str, record: str, known: Collection[str] = ()) -> list[str]:
+    """Return the distinct values of a field in a record's text, in order; maybe none.
+
+    Those that the question has are `known`: of a connection it asks for the other address.
+    """
     for pattern in FIELDS[field]:
-        found = pattern.findall(record)
-        if found:
-            return list(dict.fromkeys(value.rstrip(".") for value in found))
+        found = dict.fromkeys(value.rstrip(".") for value in pattern.findall(record))
+        values = [value for value in found if value not in known]
+        if values:
+            return values
     return []

@@ -3,7 +3,7 @@
 `scan_intent` is pure. It returns None for what has to be read (why, how, what caused), for
 comparisons with numbers, for units of time and money, and where nothing is left to look for.
 A query is a promise about the pattern, not about the answer: the caller scans only if the scope
-holds logs, and takes the answer only if a line matches (or `is_explicit`: the user quoted it).
+holds logs, and takes the answer only if a line matches (or `is_explicit`: zero is an answer, too).
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ _PROSE_VERB = re.compile(
 
 COUNT = re.compile(
     r"\bhow many(?: times)?\b|\bhow often\b"
-    r"|(?:\bthe |\btotal |^\W*)(?:total )?(?:number|count) of\b"
+    r"|(?:\bthe |\btotal |(?:^|[:,]|\s-)\W*)(?:total )?(?:number|count) of\b"
     r"|^\W*count\b(?: (?:of|the|all))*",
     re.I,
 )
@@ -122,8 +122,8 @@ _EXTREME = re.compile(
     re.I,
 )
 _HOW_LONG = re.compile(
-    r"\b(?:how (?:long|large|big|many bytes)|in (?:bytes|[kmg]b)|(?:what|which)(?: (?:was|is|are|"
-    r"were))?|was|is|were|did|took|takes?|taken)\b",
+    r"\b(?:how (?:long|large|big|many bytes)|in (?:bytes|[kmg]b|m?s|(?:milli)?seconds)"
+    r"|(?:what|which)(?: (?:was|is|are|were))?|was|is|were|did|took|takes?|taken)\b",
     re.I,
 )
 _WHEN = re.compile(
@@ -137,13 +137,14 @@ _LIST = re.compile(
     re.I,
 )
 _BUCKET = re.compile(
-    r"\b(?:per|by|each|every|which|what|busiest|worst|peak)\s+(minute|hour|day|date)\b"
+    r"\b(?:per|by|each|every|which|what|busiest|worst|peak)\s+(?:single )?"
+    r"(minute|hour|day|date)s?\b"
     r"|\b(hourly|daily)\b",
     re.I,
 )
 _PEAK = re.compile(r"\b(?:busiest|worst|peak)\b", re.I)
 _PER = re.compile(r"(?:per|by|each|every|hourly|daily)\b", re.I)
-LOG = re.compile(r"\blog(?:s|file|files)?\b|_logs?\b", re.I)
+LOG = re.compile(r"\b(?:sys)?log(?:s|file|files)?\b|_logs?\b", re.I)
 _MOST = re.compile(
     r"\b(?:most(?: often| common| frequent)?|top(?: \d+)?|busiest|highest|commonest)\b", re.I
 )
@@ -151,10 +152,11 @@ _NOUNS = "|".join(sorted((re.escape(n) for n in FIELD_OF_NOUN), key=len, reverse
 _TOP = re.compile(
     rf"\b(?P<ask>which|what|from which|from what|top(?: \d+)?|most (?:common|frequent)|"
     rf"(?:how many|number of) (?:different|unique|distinct)|(?:different|unique|distinct))\s+"
-    rf"(?:\d+ )?(?:(?:of )?the )?(?P<noun>{_NOUNS})\b",
+    rf"(?:\d+ )?(?:(?:of )?the )?(?:(?:single|web|external|internal) )?(?P<noun>{_NOUNS})\b",
     re.I,
 )
 _PER_FIELD = re.compile(rf"\b(?:per|by|for each|for every) (?P<noun>{_NOUNS})\b", re.I)
+_WHO = re.compile(r"\bwho\b", re.I)
 _SHORT_WORDS = 6  # `timeouts per minute` is a question too
 _NUMBER = re.compile(
     r"\b(?:last|latest|first|top) (?![45]\d\d\b(?! (?:lines|records|entries|messages|events)\b))"
@@ -164,7 +166,9 @@ _NUMBER = re.compile(
 _STATUS = re.compile(
     r"\b(?:http )?(?:status )?(?:code )?(?P<a>[1-5]\d\d)s?(?: (?:responses?|errors?|status(?:es)?|"
     r"codes?|requests?|answers?|replies))+\b|\b(?:http|status)(?: code)? (?P<b>[1-5]\d\d)\b"
+    r"|\b(?:http |status )?(?P<f>[45])xx\b(?: (?:responses?|errors?|status(?:es)?|codes?))*"
     r"|\b(?P<c>[45]\d\d)s\b(?! (?:time|wait|delay|pause|interval))"  # "how many 404s"
+    r"|\((?:a |with )?(?P<e>[45]\d\d)s?\)"
     r"|(?:(?<=returned )|(?<=returning )|(?<=return )|(?<=got )|(?<=got a )|(?<=with )"
     r"|(?<=with a )|(?<=ended in )|(?<=ended in a )|(?<=first )|(?<=last )|(?<=latest ))"
     r"(?P<d>[1-5]\d\d)"
@@ -177,7 +181,9 @@ _WITHOUT = re.compile(
     re.I,
 )
 _FILE = re.compile(
-    r"(?<![\w/])[\w./-]*\w\.(?:log|out|err|txt|jsonl?)(?:\.\d+)?(?:\.gz)?(?!\w)", re.I
+    r"(?<![\w/])[\w./-]*\w\.(?:log|out|err|txt|jsonl?)(?:[.-]\d[\d-]*)?(?:\.gz)?(?!\w)"
+    r"|(?<![\w/])[\w-]+_logs?\.\d+(?!\w)",
+    re.I,
 )
 _QUOTED = re.compile(
     r"\"([^\"]{2,200})\"|“([^”]{2,200})”|‘([^’]{2,200})’|(?<!\w)'([^']{2,200})'(?!\w)|`([^`]{2,200})`"
@@ -208,7 +214,7 @@ produce produced produces throw threw thrown throws raise raised raises most com
 frequent frequently top first last latest earliest recent recently final finally initial initially
 level levels instance instances case cases stack stacks trace traces stacktrace stacktraces
 backtrace date day hour minute per hourly daily timestamp timestamps exactly overall altogether
-recorded come came go went got make made according going altogether
+recorded syslog come came go went got make made according going altogether
 over total along through via up shows shown together
 """
 _STOP = frozenset(_STOP_WORDS.split())
@@ -254,13 +260,15 @@ def scan_intent(question: str) -> ScanQuery | None:
         n_wanted=max(1, n_wanted),
         files=files,
         without=without,
-        is_explicit=bool(quoted) or (bool(levels) and not terms),
+        is_explicit=(operation is Operation.COUNT and bool(quoted))
+        or is_of_levels(operation, levels, terms),
         names_log=bool(files),
     )
 
 
 def _status_term(match: re.Match[str]) -> str:
-    status = match["a"] or match["b"] or match["c"] or match["d"]
+    named = match.groupdict()
+    status = f"{named.pop('f')}xx" if match["f"] else next(filter(None, named.values()))
     return f" HTTP_{status} "
 
 
@@ -294,6 +302,8 @@ def _operation(bare: str) -> tuple[Operation, str, str, str] | None:
             rest = asking.sub(" ", rest)
         return Operation.HISTOGRAM, "", unit, rest
     top = _TOP.search(bare) or _PER_FIELD.search(bare)
+    if top is None and _MOST.search(bare) and _WHO.search(bare):
+        return Operation.TOP, "user", "", _MOST.sub(" ", _WHO.sub(" ", bare))
     if top and _is_top(top, bare):
         noun = top.group("noun").split()[0]
         kept = noun if noun.lower() in _LEVEL_WORDS else " "
@@ -304,8 +314,8 @@ def _operation(bare: str) -> tuple[Operation, str, str, str] | None:
         return Operation.COUNT, "", "", COUNT.sub(" ", bare)
     is_time = _WHEN.search(bare) is not None
     asks = is_time or _LIST.search(bare) is not None
-    if not asks and not re.match(
-        r"^\W*(?:the |what(?: is| was| are| were|'s) the )?(?:very )?(?:first|last|"
+    if not asks and not re.search(
+        r"(?:^|[:,]|\s-)\W*(?:the |what(?: is| was| are| were|'s) the )?(?:very )?(?:first|last|"
         r"latest|earliest|most recent)\b",
         bare,
         re.I,
@@ -339,6 +349,11 @@ def asks_for_lines(question: str, operation: Operation, when: TimeRange | None) 
     ) and (operation is not Operation.WHEN or when is not None)
 
 
+def is_of_levels(operation: Operation, levels: frozenset[str], terms: tuple[Term, ...]) -> bool:
+    """Whether the records of a level are counted, whatever they say."""
+    return operation is Operation.COUNT and bool(levels) and not terms
+
+
 def _terms(rest: str, quoted: list[str]) -> tuple[frozenset[str], str, tuple[Term, ...]]:
     """Return levels, the word that named them, and the terms left in `rest`.
 
@@ -361,7 +376,7 @@ def _terms(rest: str, quoted: list[str]) -> tuple[frozenset[str], str, tuple[Ter
                 _end_run(run, terms)
             elif _IDENTIFIER.search(word) and low not in _STOP:
                 _end_run(run, terms)
-                status = re.fullmatch(r"HTTP_(\d{3})", word)
+                status = re.fullmatch(r"HTTP_(\d{3}|\dxx)", word)
                 is_status = status is not None
                 terms.append(Term((status.group(1) if status else word,), True, is_status))
             elif low in _STOP or not any(c.isalnum() for c in low) or len(low) < 2:

@@ -19,7 +19,8 @@ _SOFT = frozenset(
     answer ended returned returning responded resulted got serve served sent try tried name names
     used open opened run ran execute executed issue issued take took taken give gave given
     server website site web going exist exists present show shows shown query queries connection
-    connections""".split()  # noqa: SIM905
+    connections people ask asks asked fetch fetches fetched
+    found missing connect connects connected connecting""".split()  # noqa: SIM905
 )
 """What a log is made of, or does, and does not say: given up beside something definite."""
 _REQUESTS = frozenset("request requests requested requesting".split())  # noqa: SIM905
@@ -61,6 +62,8 @@ def readings(query: ScanQuery) -> tuple[Reading, ...]:
         found.append(_reading(hard, False, True, query.levels, ""))
         if query.operation in EXTREMES:
             found.append(_reading(hard, False, False, query.levels, ""))
+    elif query.terms and not hard and query.names_log and query.operation in EXTREMES:
+        found.append(Reading("all records"))  # the slowest query: of what states how long
     if query.levels:
         word = Term((query.level_word,))
         phrase = _with_level_word(query)
@@ -147,7 +150,8 @@ _STATUS_BEFORE = (
 
 def _term_pattern(word: str, term: Term) -> re.Pattern[str]:
     if term.is_status:
-        return re.compile(_STATUS_BEFORE + re.escape(word) + r"(?!\w)", re.IGNORECASE)
+        number = re.escape(word).replace("x", r"\d")  # 5xx
+        return re.compile(_STATUS_BEFORE + number + r"(?!\w)", re.IGNORECASE)
     pattern = _pattern(word, term.is_exact)
     if _may_be_request(word, term):
         return re.compile(rf"{pattern.pattern}|\b{_IS_REQUEST}", re.IGNORECASE)
@@ -199,7 +203,7 @@ def _stem(word: str) -> str:
 
 
 def _literals(text: str, is_exact: bool) -> list[str]:
-    words = [word.lower() for word in text.split()]
+    words = [word.lower().removesuffix("xx") for word in text.split()]
     return words if is_exact else [_stem(word) for word in words if word not in _SAME]
 
 
@@ -208,4 +212,4 @@ def prefilter_terms(query: ScanQuery) -> tuple[str, ...]:
 
     Only exact terms: the others may occur with other endings. Empty: every chunk has to be read.
     """
-    return tuple(term.text for term in query.terms if term.is_exact)
+    return tuple(t.text for t in query.terms if t.is_exact and not t.text.endswith("xx"))

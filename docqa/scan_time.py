@@ -18,8 +18,9 @@ _DATE = (
     r"|(?P<dot>\d{1,2}\.\d{1,2}\.\d{4})"
     rf"|(?P<dm>\d{{1,2}}(?:st|nd|rd|th)?(?: of)? {_MON}(?:,? \d{{4}})?)"
     rf"|(?P<md>{_MON} \d{{1,2}}(?:st|nd|rd|th)?(?!\d|:)(?:,? \d{{4}})?)"
+    rf"|(?P<my>{_MON},? \d{{4}}(?!\d))"
 )
-_CLOCK = r"\d{1,2}(?::\d\d(?::\d\d)?)(?:\s?[ap]m)?|\d{1,2}\s?[ap]m"
+_CLOCK = r"\d{1,2}(?::\d\d(?::\d\d)?)(?:\s?[ap]m)?|\d{1,2}\s?[ap]m|\d{1,2}h(?= on )"
 _POINT = (
     rf"(?:(?:{_DATE})(?:,? (?:at )?|T)?(?P<clock>{_CLOCK})?"
     rf"|(?P<only>{_CLOCK})(?: on (?P<day>DATE))?)"
@@ -38,13 +39,13 @@ _BETWEEN = re.compile(
 _BOUND = re.compile(
     rf"\b(?P<word>after|since|from|before|until|till|up to)\s+(?:the\s+)?{_point('a_')}", re.I
 )
-_AT = re.compile(rf"\b(?:on|at|around|during|in|of)\s+(?:the\s+)?{_point('a_')}", re.I)
+_AT = re.compile(rf"\b(?:on|at|around|during|in|of|for)\s+(?:the\s+)?{_point('a_')}", re.I)
 _BARE = re.compile(rf"(?<![\w.:-]){_point('a_')}(?![\w:])", re.I)
 
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """A date, a clock time, or both, as far as the question states them."""
+    """A month, a date, a clock time, as far as the question states them."""
 
     year: int | None = None
     month: int | None = None
@@ -58,7 +59,9 @@ class Moment:
         if self.year is not None:
             parts.append(at.year)
         if self.month is not None:
-            parts += [at.month, at.day]
+            parts.append(at.month)
+        if self.day is not None:
+            parts.append(at.day)
         if self.second is not None:
             parts.append(at.hour * 3600 + at.minute * 60 + at.second)
         return tuple(parts)
@@ -124,7 +127,7 @@ def find_time_range(question: str) -> tuple[TimeRange | None, str]:
 def _without(question: str, match: re.Match[str], found: TimeRange) -> tuple[TimeRange | None, str]:
     rest = question[: match.start()] + " " + question[match.end() :]
     if found.day is None:  # `between 10:00 and 11:00 … on 12 March`
-        other = _AT.search(rest)
+        other = _AT.search(rest) or _BARE.search(rest)
         day = _moment(other, "a_") if other else None
         if other and day and day.month is not None and day.second is None:
             text = f"{found.text.strip()} {other.group().strip()}"
@@ -160,9 +163,12 @@ def _at(text: str, found: Moment) -> TimeRange:
 
 
 def _after(found: Moment) -> Moment | None:
-    """The first day behind a date; None where that is a new year and no year is stated."""
-    if found.month is None or found.day is None:
+    """What comes first behind a date; None where that is a new year and no year is stated."""
+    if found.month is None:
         return None
+    if found.day is None:  # a month, with its year
+        n_months = (found.year or 0) * 12 + found.month
+        return Moment(n_months // 12, n_months % 12 + 1)
     nextday = datetime(found.year or 2000, found.month, found.day) + timedelta(days=1)
     if found.year is None and nextday.year != 2000:
         return None
@@ -171,14 +177,14 @@ def _after(found: Moment) -> Moment | None:
 
 
 def _moment(match: re.Match[str], prefix: str) -> Moment | None:
-    parts = {name: match.group(prefix + name) for name in ("iso", "dot", "dm", "md", "day")}
+    parts = {name: match.group(prefix + name) for name in ("iso", "dot", "dm", "md", "my", "day")}
     clock = match.group(prefix + "clock") or match.group(prefix + "only")
     date = next((text for text in parts.values() if text), None)
     year = month = day = None
     if date:
         try:
             year, month, day = _date(date)
-            datetime(year or 2000, month, day)
+            datetime(year or 2000, month, 1 if day is None else day)
         except (ValueError, KeyError):
             return None
     if not clock:
@@ -187,7 +193,7 @@ def _moment(match: re.Match[str], prefix: str) -> Moment | None:
     return Moment(year, month, day, second, width_s) if second < 86_401 else None
 
 
-def _date(text: str) -> tuple[int | None, int, int]:
+def _date(text: str) -> tuple[int | None, int, int | None]:
     if re.match(r"\d{4}-", text):
         return int(text[:4]), int(text[5:7]), int(text[8:10])
     if re.match(r"\d+\.\d+\.\d{4}", text):
@@ -195,6 +201,8 @@ def _date(text: str) -> tuple[int | None, int, int]:
         return int(third), int(second), int(first)
     name = re.search(r"[a-z]{3,}", re.sub(r"(?<=\d)(?:st|nd|rd|th)|\bof\b", "", text.lower()))
     numbers = [int(n) for n in re.findall(r"\d+", text)]
+    if len(numbers) == 1 and numbers[0] > 31:
+        return numbers[0], _MONTHS[name.group()[:3] if name else ""], None
     year = numbers[1] if len(numbers) > 1 else None
     return year, _MONTHS[name.group()[:3] if name else ""], numbers[0]
 
