@@ -167,8 +167,9 @@ def named_files(query: ScanQuery, paths: Mapping[int, str]) -> frozenset[int] | 
         parts = re.compile(rf"(?:{'|'.join(map(re.escape, wanted))})[.-]\d[\d-]*(?:\.gz)?")
         ids |= {i for i, name in names.items() if parts.fullmatch(name)}
     if not ids and wanted:  # `host7_auth.log` is an auth.log
-        ends = re.compile(rf"(?:^|[\W_])(?:{'|'.join(map(re.escape, wanted))})$")
-        ids = {i for i, name in names.items() if ends.search(name)}
+        ends = rf"(?:^|[\W_])(?:{'|'.join(map(re.escape, wanted))})"
+        for end in ("$", r"[.-]\d[\d-]*(?:\.gz)?$"):
+            ids = ids or {i for i, name in names.items() if re.search(ends + end, name)}
     return frozenset(ids) if ids else None
 
 

@@ -108,6 +108,7 @@ _PHRASES = {
         "http codes",
         "response codes",
     ),
+    "host": ("host name", "host names"),
     "level": ("log level", "log levels"),
     "message": ("error message", "error messages", "log messages"),
 }

@@ -49,6 +49,7 @@ class Term:
     words: tuple[str, ...]
     is_exact: bool = False
     is_status: bool = False  # an HTTP status: the number counts only where a status stands
+    is_quoted: bool = False
 
     @property
     def text(self) -> str:
@@ -112,8 +113,8 @@ COUNT = re.compile(
     r"|^\W*count\b(?: (?:of|the|all))*",
     re.I,
 )
-_FIRST = re.compile(r"\b(?:first|earliest|initial(?:ly)?)\b", re.I)
-_LAST = re.compile(r"\b(?:last|latest|most recent(?:ly)?|final(?:ly)?)\b", re.I)
+_FIRST = re.compile(r"\b(?:first|earliest|oldest|initial(?:ly)?)\b", re.I)
+_LAST = re.compile(r"\b(?:last|latest|newest|most recent(?:ly)?|final(?:ly)?)\b", re.I)
 _EXTREME = re.compile(
     r"\b(?:the )?(?:(?P<longest>longest|slowest)|(?P<shortest>shortest|fastest|quickest)"
     r"|(?:(?P<largest>largest|biggest)|smallest)(?= (?:\w+ )?(?P<of>response|request|reply|file|"
@@ -128,6 +129,7 @@ _HOW_LONG = re.compile(
 )
 _WHEN = re.compile(
     r"\bwhen\b|\b(?:at )?what time\b|\b(?:on )?(?:what|which) (?:day|date)\b|^\W*time of\b"
+    r"|\bwhat (?:is|was) the (?:date|time|date and time) of\b"
     r"|\btimestamps? of\b",
     re.I,
 )
@@ -150,8 +152,8 @@ _MOST = re.compile(
 )
 _NOUNS = "|".join(sorted((re.escape(n) for n in FIELD_OF_NOUN), key=len, reverse=True))
 _TOP = re.compile(
-    rf"\b(?P<ask>which|what|from which|from what|top(?: \d+)?|most (?:common|frequent)|"
-    rf"(?:how many|number of) (?:different|unique|distinct)|(?:different|unique|distinct))\s+"
+    rf"\b(?P<ask>which|what(?: (?:is|was|are|were) the)?|from which|from what|top(?: \d+)?|"
+    rf"most (?:common|frequent)|(?:(?:how many|number of) )?(?:different|unique|distinct))\s+"
     rf"(?:\d+ )?(?:(?:of )?the )?(?:(?:single|web|external|internal) )?(?P<noun>{_NOUNS})\b",
     re.I,
 )
@@ -360,7 +362,7 @@ def _terms(rest: str, quoted: list[str]) -> tuple[frozenset[str], str, tuple[Ter
     Neighbouring words make one term. "connection errors" keeps `errors` as a word too: the scan
     tries the phrase, then the level.
     """
-    terms = [Term((text,), True) for text in quoted]
+    terms = [Term((text,), True, is_quoted=True) for text in quoted]
     levels: frozenset[str] = frozenset()
     level_word = ""
     run: list[str] = []
@@ -379,7 +381,7 @@ def _terms(rest: str, quoted: list[str]) -> tuple[frozenset[str], str, tuple[Ter
                 status = re.fullmatch(r"HTTP_(\d{3}|\dxx)", word)
                 is_status = status is not None
                 terms.append(Term((status.group(1) if status else word,), True, is_status))
-            elif low in _STOP or not any(c.isalnum() for c in low) or len(low) < 2:
+            elif low in _STOP or len(low) < 2 or not re.search(r"\w", low) or low.endswith("n't"):
                 _end_run(run, terms)
             else:
                 run.append(low)

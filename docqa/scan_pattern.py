@@ -20,7 +20,8 @@ _SOFT = frozenset(
     used open opened run ran execute executed issue issued take took taken give gave given
     server website site web going exist exists present show shows shown query queries connection
     connections people ask asks asked fetch fetches fetched
-    found missing connect connects connected connecting""".split()  # noqa: SIM905
+    found missing connect connects connected connecting
+    talk talks talked""".split()  # noqa: SIM905
 )
 """What a log is made of, or does, and does not say: given up beside something definite."""
 _REQUESTS = frozenset("request requests requested requesting".split())  # noqa: SIM905
@@ -64,6 +65,9 @@ def readings(query: ScanQuery) -> tuple[Reading, ...]:
             found.append(_reading(hard, False, False, query.levels, ""))
     elif query.terms and not hard and query.names_log and query.operation in EXTREMES:
         found.append(Reading("all records"))  # the slowest query: of what states how long
+    exact = tuple(term for term in query.terms if term.is_exact)
+    if exact != query.terms and any(term.is_quoted for term in exact):
+        found.append(_reading(exact, False, True, query.levels, ""))  # beside what it is said to do
     if query.levels:
         word = Term((query.level_word,))
         phrase = _with_level_word(query)

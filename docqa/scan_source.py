@@ -23,6 +23,7 @@ Occurs = Callable[[str, frozenset[int]], bool]
 
 _SAID = re.compile(
     r"(?P<before>(?:[\w./-]+\s+){1,4})(?P<log>(?:sys)?log(?:s|file|files)?)\b"
+    r"(?: of (?:the|our|my) (?P<whose>[\w.-]+(?:\s+[\w.-]+){0,2}))?(?: \((?P<aside>[^)]*)\))?"
     r"|\blogs? (?:files? )?of (?:the |our )?(?P<after>[\w.-]+(?:\s+[\w.-]+){0,2})"
     r"|(?P<joined>\b\w+_logs?\b)",
     re.IGNORECASE,
@@ -31,6 +32,8 @@ _HEADING = re.compile(r"^\W*(?P<words>(?:[^:?!]|:(?=\d)){3,80}?)(?::\s| [-\u2013
 """`Bro conn log - which …`, `auth.log: how many …`"""
 _HOST = re.compile(r"\b(?:the|our|my) (?P<before>(?:[\w.-]+ ){1,3})(?:server|(?:web)?site|shop)\b")
 """Where no log is spoken of: `404s on the semicomplete apache server`"""
+_WORD = re.compile(r"[^\s,;()]+")
+_SUBJECT = re.compile(r"\b(?:which|what) ((?:\w+ ){1,3})(?:took|takes|needed|needs|had|has|ran)\b")
 _VERB = re.compile(r"\b((?:did|does|do|to|can|could)\b[^?,:;]{0,40}?)\blog(?= (?:in|on|out|off)\b)")
 """`from which address did ada log in`"""
 _PARTS = re.compile(r"[,;()]|\b(?:in|of|from|on|at|for|between|since|until)\b")
@@ -129,7 +132,8 @@ def _given_up(
         return {word for word in plain if occurs(word, target.doc_ids)}
     if target.is_named and query.operation in EXTREMES:  # the measure is definite
         words = {word for term in terms for word in term.words}
-        return {word for word in words if not occurs(word, target.doc_ids)}
+        asked = " ".join(_SUBJECT.findall(query.question.lower())).split()
+        return {word for word in words if word in asked or not occurs(word, target.doc_ids)}
     return set()
 
 
@@ -155,7 +159,9 @@ def _said(question: str) -> tuple[set[str], set[str]]:
     for match in _SAID.finditer(plain):
         before = (match["before"] or "").split()
         names = list(itertools.takewhile(_may_name, reversed(before)))
-        said.update(names, itertools.takewhile(_may_name, (match["after"] or "").split()))
+        after = set(itertools.takewhile(_may_name, (match["after"] or "").split()))
+        said.update(names, after)
+        described.update(after, _WORD.findall(f"{match['whose'] or ''} {match['aside'] or ''}"))
         said.add(match["joined"] or match["log"] or "")
         if len(names) < len(before) and before[-len(names) - 1] in _ARTICLES:
             described.update(names)

@@ -69,6 +69,17 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Library]:
     ("question", "first"),
     [
         ("How many 404s are in the zanbil access log?", "2 records"),
+        ("Which minute was the busiest in the access log of the shop (example.com)?", "Most: "),
+        (
+            "zanbil access log: what is the file people most often couldn't find (404)?",
+            "/gone: 2 [1]",
+        ),
+        ('On which day did web1 turn away most with "Failed password"?', "Most: 20"),
+        ("When was the oldest entry in the auth log?", "First: 20"),
+        (
+            "Which topic took the longest to roll a new segment, by the broker log?",
+            "Longest: 122 ms",
+        ),
         ("zanbil access log: which page was missing (404) most often?", "/gone: 2 [1]"),
         ("How many requests does the zanbil access log have from May 2015?", "4 records"),
         ("How many requests were there in May 2015 in the zanbil access log?", "3 records"),
@@ -92,7 +103,7 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Library]:
 )
 def test_what_is_answered(library: Library, question: str, first: str) -> None:
     answer = answer_by_scan(question, library, Scope())
-    assert answer is not None
+    assert answer is not None, question
     assert answer.text.startswith(first)
     assert all(citation.quote for citation in answer.citations)
 
