@@ -37,6 +37,7 @@ _MAX_SIMPLE_GROUPS = 2  # the time to its seconds, and the zone
 _LEVEL_WORD = r"(?:[A-Za-z]{4,9}|[A-Z])"
 _PREFIX = (
     r"(?:[\w.-]{1,40}\s+\|\s)?"  # docker compose: the container
+    r"(?:[\w-]{1,40}::[A-Z]{4,9}::)?"  # vdsm: the thread, the level
     r"(?:<\d{1,3}>(?:\d\s)?)?"  # syslog's number, RFC 5424's version
     rf"(?:[\[<]?{_LEVEL_WORD}[\]>]?[\s,:|-]{{0,3}})?"  # a level before the time
     r"(?:# Time: )?[\[(\"'#+|*]{0,4}\s?"

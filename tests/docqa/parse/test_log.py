@@ -100,6 +100,7 @@ TIMES = [
     ("2020-02-30 10:00:00 no such day", None),
     ("12:01:02.123 only a clock", None),
     ("[   12.345678] usb 1-1: new device", None),
+    ("Thread-16::DEBUG::2011-06-23 19:03:11,607::client::225::x", "2011-06-23T19:03:11.607"),
 ]
 
 
