@@ -21,7 +21,7 @@ _SOFT = frozenset(
     server website site web going exist exists present show shows shown query queries connection
     connections people ask asks asked fetch fetches fetched
     found missing connect connects connected connecting
-    talk talks talked""".split()  # noqa: SIM905
+    talk talks talked user account""".split()  # noqa: SIM905
 )
 """What a log is made of, or does, and does not say: given up beside something definite."""
 _REQUESTS = frozenset("request requests requested requesting".split())  # noqa: SIM905

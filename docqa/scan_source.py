@@ -32,7 +32,7 @@ _HEADING = re.compile(r"^\W*(?P<words>(?:[^:?!]|:(?=\d)){3,80}?)(?::\s| [-\u2013
 """`Bro conn log - which …`, `auth.log: how many …`"""
 _HOST = re.compile(r"\b(?:the|our|my) (?P<before>(?:[\w.-]+ ){1,3})(?:server|(?:web)?site|shop)\b")
 """Where no log is spoken of: `404s on the semicomplete apache server`"""
-_WORD = re.compile(r"[^\s,;()]+")
+_NAME = re.compile(r"(?<![\w/@.])[a-z][\w-]*(?:[._][\w-]+)+(?![\w@])")  # `zanbil.ir`, `w3c_big`
 _SUBJECT = re.compile(r"\b(?:which|what) ((?:\w+ ){1,3})(?:took|takes|needed|needs|had|has|ran)\b")
 _VERB = re.compile(r"\b((?:did|does|do|to|can|could)\b[^?,:;]{0,40}?)\blog(?= (?:in|on|out|off)\b)")
 """`from which address did ada log in`"""
@@ -73,11 +73,18 @@ def named_logs(query: ScanQuery, paths: Mapping[int, str], occurs: Occurs) -> Na
     target = _target(query, paths, at_log)
     if target is None:
         return None
-    named = target.words | described if target.is_named else target.words
-    wide = _without(query.terms, named)
+    described = described if target.is_named else set()
+    # `web2` of "the web2 auth log" may be one of several hosts, and then its lines have it.
+    hosts = {w for w in described if re.search(r"\d", w) and occurs(w, target.doc_ids)}
+    wide = _without(query.terms, target.words | described)
     # A file's whole name leaves its words to the lines: "GC pauses in kafkaServer-gc.log".
-    readings = [_without(query.terms, described) if query.files else wide, wide]
-    readings.append(_without(wide, _given_up(query, target, wide, occurs)))
+    named = set[str]() if query.files else target.words
+    readings = [
+        _without(query.terms, named | described - hosts),
+        _without(query.terms, named | described),
+        wide,
+        _without(wide, _given_up(query, target, wide, occurs)),
+    ]
     is_of_all = target.is_named and asks_for_lines(query.question, query.operation, query.when)
     found = [
         replace(
@@ -161,7 +168,8 @@ def _said(question: str) -> tuple[set[str], set[str]]:
         names = list(itertools.takewhile(_may_name, reversed(before)))
         after = set(itertools.takewhile(_may_name, (match["after"] or "").split()))
         said.update(names, after)
-        described.update(after, _WORD.findall(f"{match['whose'] or ''} {match['aside'] or ''}"))
+        described.update(after, (match["whose"] or "").split())
+        described.update(_NAME.findall(match["aside"] or ""))
         said.add(match["joined"] or match["log"] or "")
         if len(names) < len(before) and before[-len(names) - 1] in _ARTICLES:
             described.update(names)

@@ -38,6 +38,7 @@ Mar 29 10:32:20 web1 sudo:   ada : TTY=pts/0 ; PWD=/ ; USER=root ; COMMAND=/bin/
 Mar 29 10:33:20 web1 sudo:   bob : TTY=pts/0 ; PWD=/ ; USER=root ; COMMAND=/bin/cat /y
 Mar 29 10:43:01 web1 sshd[2]: Accepted password for bob from 10.0.0.8 port 6 ssh2
 Mar 29 10:44:00 web1 sshd[3]: Failed password for eve from 10.0.0.9 port 7 ssh2
+Mar 29 10:45:00 web2 sshd[3]: Failed password for dan from 10.0.0.9 port 7 ssh2
 """,
     "broker.log": """\
 [2016-12-19 20:40:20,325] INFO Rolled new log segment for 'test-2' in 12 ms. (kafka.log.Log)
@@ -89,6 +90,11 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Library]:
         ("What was the slowest request in u_ex150113.log?", "Longest: 404 ms"),
         ("Connection log: what was the longest duration?", "Longest: 116.438679 s"),
         ("conn log - to which address did 10.2.0.7 connect most often?", "10.2.9.1: 2 [1]"),
+        ("How many failed passwords are in the auth log?", "2 records"),
+        ("How many failed passwords are in the web2 auth log?", "1 record."),
+        ("How many failed passwords are in the auth log of the host web2?", "1 record."),
+        ("How many failed passwords are in the auth log (user eve)?", "1 record."),
+        ("How many failed passwords are in the auth log of our IIS 8.5 host?", "2 records"),
         ("Who used sudo most often in auth.log?", "ada: 2 [1]"),
         ("Which command was run most often with sudo on web1?", "/bin/ls /x: 2 [1]"),
         ("How many successful password logins are in auth.log?", "1 record"),
