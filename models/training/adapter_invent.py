@@ -147,7 +147,7 @@ class Inventor:
         for group in self.rng.sample(groups, len(groups)):
             if is_over():
                 break
-            samples = [Sample(self.reading(m), m.answer, KIND) for m in group]
+            samples = [Sample(self._reading(m), m.answer, KIND) for m in group]
             batch = pack(samples, self.n_tokens)
             tokens, places, ends, at, wanted = (
                 torch.from_numpy(x).to(device)
@@ -165,15 +165,18 @@ class Inventor:
             kept += [m for m, is_good in zip(group, good, strict=True) if is_good]
         return kept
 
-    def reading(self, made: Invented) -> Ids:
-        """Return docqa's prompt of an invented question with its passage alone."""
-        data = self.data
-        parts = [data.frame["open"], data.frame["user"], self.prefix, made.question, self.suffix]
-        parts += [data.frame["mark"], data.number(1), data.piece(made.source.passage)]
-        return np.concatenate([*parts, self.prefix, made.question, data.frame["assistant"]])
+    def _reading(self, made: Invented) -> Ids:
+        return reading(self.data, made, self.prefix, self.suffix)
 
     def _reading_size(self, made: Invented) -> int:
-        return len(self.reading(made)) + len(made.answer)
+        return len(self._reading(made)) + len(made.answer)
+
+
+def reading(data: Dataset, made: Invented, prefix: Ids, suffix: Ids) -> Ids:
+    """Return docqa's prompt of an invented question with its passage alone; see `affixes`."""
+    parts = [data.frame["open"], data.frame["user"], prefix, made.question, suffix]
+    parts += [data.frame["mark"], data.number(1), data.piece(made.source.passage)]
+    return np.concatenate([*parts, prefix, made.question, data.frame["assistant"]])
 
 
 def add(data: Dataset, made: Sequence[Invented]) -> None:

@@ -11,7 +11,7 @@ the gradient of the merged weights back to A and B.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -150,6 +150,14 @@ class Adapter(torch.nn.Module):  # type: ignore[misc]
             start = torch.rand(n_layers, ranks[name], n_in, generator=chance) * 2 - 1
             self.a[name] = torch.nn.Parameter(start / n_in**0.5)
             self.b[name] = torch.nn.Parameter(torch.zeros(n_layers, n_out, ranks[name]))
+
+    @torch.no_grad()  # type: ignore[untyped-decorator]
+    def begin_with(self, arrays: Mapping[str, npt.NDArray[np.float32]]) -> None:
+        """Take over an adapter as `adapter_export.exported` reads it; of as many layers as here."""
+        for name, values in arrays.items():
+            projection, side = name.split(".")
+            weight = (self.a if side == "a" else self.b)[projection]
+            weight.copy_(torch.from_numpy(values[: len(weight)]))
 
     def merge(self, base: Base, dtype: torch.dtype) -> Merged:
         """Return base and update in one, rounded once."""

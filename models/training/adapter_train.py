@@ -18,12 +18,11 @@ it as `adapter-*.safetensors`; both answer the development prompts.
 
 from __future__ import annotations
 
-import argparse
 import json
 import lzma
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -65,35 +64,12 @@ from models.training.adapter_llama import (
     load_base,
 )
 from models.training.adapter_parts import write_parts
+from models.training.adapter_plan import Plan, parser, plan_of
 
 SAVE_EVERY_S = 120.0
 # Of the minutes for inventing: learning to write, and writing; the rest is checking.
 WRITING_LESSONS, WRITING = 0.2, 0.5
-REAL_FROM, P_INVENTED_LATE = 0.65, 0.25  # at the end mostly the real questions
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What the command line asked for."""
-
-    minutes: float
-    eval_minutes: float
-    n_tokens: int
-    rate: float
-    rank: int
-    kv_rank: int
-    epochs: float
-    max_steps: int  # 0: as many as the time allows
-    n_warmup: int
-    seed: int
-    compiled: bool
-    full: bool
-    eval_limit: int
-    invent: float = 0.0  # minutes of writing questions to train on; 0: the real ones only
-    invent_after: float = 2.0  # minutes on the real ones before
-    invent_each: int = 6  # questions drawn about a passage
-    invent_limit: int = 0  # questions drawn in all; 0: all
-    decay: float = 0.0  # of the trained update: towards the base
+REAL_FROM = 0.65  # from here on mostly the real questions
 
 
 class Trainer:
@@ -115,7 +91,8 @@ class Trainer:
             FullUpdate(self.base) if plan.full else Adapter(base, self.ranks, plan.seed).to(device)
         )
         if start is not None:
-            self._begin_with(start)
+            assert isinstance(self.module, Adapter), "--start is not for --full"
+            self.module.begin_with(exported(start))
         self.optimizer = torch.optim.AdamW(
             self.module.parameters(),
             lr=plan.rate,
@@ -129,15 +106,6 @@ class Trainer:
         self.invented = False
         self.recalled: list[Invented] = []
         self.invent_s = 0.0  # spent on inventing
-
-    @torch.no_grad()  # type: ignore[untyped-decorator]
-    def _begin_with(self, adapter: Path) -> None:
-        assert isinstance(self.module, Adapter)
-        for name, values in exported(adapter).items():
-            projection, side = name.split(".")
-            held = self.module.a if side == "a" else self.module.b
-            weight = held[projection]
-            weight.copy_(torch.from_numpy(values[: len(weight)]))  # all layers, unless in small
 
     @property
     def elapsed(self) -> float:
@@ -254,7 +222,7 @@ class Trainer:
                 source = Prefetch(batches(self.sampler.samples(), self.n_tokens))
                 tokens, shown = 0, self.elapsed
             if (self.invented or self.recalled) and self.progress() > REAL_FROM:
-                self.sampler.kept[KIND] = P_INVENTED_LATE
+                self.sampler.kept[KIND] = self.plan.late
             if self.n_steps % 50 == 0 or self.n_steps == 1:
                 mean = float(torch.stack(losses).mean())
                 speed, losses = tokens / (self.elapsed - shown), []
@@ -300,9 +268,12 @@ class Trainer:
         asked = sources(self.data, self.plan.invent_each)
         if self.plan.invent_limit:
             asked = asked[:: max(1, len(asked) // self.plan.invent_limit)]
-        made = inventor.written(asked, self.dtype, until(WRITING_LESSONS + WRITING))
+        writing = 1.0 - WRITING_LESSONS if self.plan.invent_all else WRITING
+        made = inventor.written(asked, self.dtype, until(WRITING_LESSONS + writing))
         self.note(event="written", asked=len(asked), usable=len(made))
-        kept = inventor.agreed(made, self.module.merge(self.base, self.dtype), until(1.0))
+        kept = made
+        if not self.plan.invent_all:
+            kept = inventor.agreed(made, self.module.merge(self.base, self.dtype), until(1.0))
         add(self.data, kept)
         self.sampler.train = trained_on(self.data)
         self.invent_s = self.elapsed - began
@@ -379,51 +350,8 @@ def _descend(loss: Tensor, module: torch.nn.Module, optimizer: torch.optim.Optim
 
 def main() -> None:
     """Parse the command line, train, evaluate."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else "")
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--base", type=Path, required=True)
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument(
-        "--minutes", type=float, default=13.0, help="training and evaluation together"
-    )
-    parser.add_argument("--eval-minutes", type=float, default=2.0)
-    parser.add_argument("--tokens", type=int, default=32_768, help="of one batch")
-    parser.add_argument("--lr", type=float, help="at its peak; 6e-4, with --full 1e-4")
-    parser.add_argument("--decay", type=float, help="of the update; 0, with --full 0.1")
-    parser.add_argument("--rank", type=int, default=64)
-    parser.add_argument("--kv-rank", type=int, default=32)
-    parser.add_argument("--epochs", type=float, default=5.0, help="at most")
-    parser.add_argument("--steps", type=int, default=0, help="at most")
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--eval-limit", type=int, default=0, help="development prompts; 0: all")
-    parser.add_argument("--invent", type=float, default=0.0, help="minutes of writing questions")
-    parser.add_argument("--invent-after", type=float, default=2.0, help="minutes")
-    parser.add_argument("--invent-each", type=int, default=6, help="questions about a passage")
-    parser.add_argument("--invented", type=Path, help="what an earlier run wrote of that name")
-    parser.add_argument("--start", type=Path, help="adapter to begin with; not with --full")
-    parser.add_argument("--no-compile", action="store_true")
-    parser.add_argument("--full", action="store_true", help="train the whole layers instead")
-    parser.add_argument("--smoke", action="store_true", help="in small, on a CPU")
-    args = parser.parse_args()
-    plan = Plan(
-        minutes=args.minutes,
-        eval_minutes=args.eval_minutes,
-        n_tokens=args.tokens,
-        rate=args.lr or (1e-4 if args.full else 6e-4),
-        rank=args.rank,
-        kv_rank=args.kv_rank,
-        epochs=args.epochs,
-        max_steps=args.steps,
-        n_warmup=60,
-        seed=args.seed,
-        compiled=not args.no_compile,
-        full=args.full,
-        eval_limit=args.eval_limit,
-        invent=args.invent,
-        invent_after=args.invent_after,
-        invent_each=args.invent_each,
-        decay=args.decay if args.decay is not None else (0.1 if args.full else 0.0),
-    )
+    args = parser(__doc__).parse_args()
+    plan = plan_of(args)
     device = "cuda" if torch.cuda.is_available() and not args.smoke else "cpu"
     base = load_base(args.base)
     if args.smoke:

@@ -27,7 +27,7 @@ GROUP_SHARES = {
 }  # fmt: skip
 LONE_SHARES = {
     "squad": 34, "nq": 30, "policy": 4, "hotpot": 1, "contract": 6, "meeting": 2, "cloze": 10,
-    "table": 4, "check": 1, "manual": 3, "log": 5, "invented": 40, "field": 10,
+    "table": 4, "check": 1, "manual": 3, "log": 5, "invented": 120, "field": 10,
 }  # fmt: skip
 WARM_LONE_SHARES = LONE_SHARES | {"cloze": 90}  # while the heads are new
 NO_CONTEXT = 0.2  # of the rows lose their context, as passages without a title

@@ -41,16 +41,20 @@ def queries(file: Path) -> tuple[PassagePool, list[Query]]:
     with lzma.open(file, "rt", encoding="utf-8") as lines:
         rows = [json.loads(line) for line in lines if line.strip()]
     for row in rows:
-        header, text, _ = row["passage"].split(FENCE, 2)
-        text = text.strip()
-        context = header.split(", ", 2)[2] if header.count(", ") >= 2 else ""
-        at = text.find(row["answer"])
+        context, text = parted(row["passage"])
+        at = row.get("at", text.find(row["answer"]))
         if at < 0:
             continue
         passage = pool.add(text, context, pool.new_document(), POOL, False)
         mark = Right(passage, at, at + len(row["answer"]))
         found.append(Query(KIND, row["question"].strip(), (mark,), SCOPE, answer=row["answer"]))
     return pool, found
+
+
+def parted(passage: str) -> tuple[str, str]:
+    """Return the headings and the text of a source as it stands in docqa's prompt."""
+    header, text, _ = passage.split(FENCE, 2)
+    return header.split(", ", 2)[2] if header.count(", ") >= 2 else "", text.strip()
 
 
 def extended(arrays: Arrays, file: Path, tokenizer: Tokenizer) -> Arrays:
