@@ -4,7 +4,8 @@
 record. What a question means is tried from the narrow to the wide, all in one pass: the words as
 phrases on one line, all words on one line, all words anywhere in one record, and the level as a
 word. The first reading that matches anything is the answer's, and the answer says which it is.
-`describe` puts the result into words with the lines to cite. Times are UTC.
+`describe` puts the result into words with the lines to cite. Times are UTC; clocks that a question
+names, and counts by minute, hour or day, are those of each log.
 """
 
 from __future__ import annotations
@@ -20,11 +21,13 @@ from docqa.columns import columns_of, header_in
 from docqa.parse.log import LogSample, RecordReader
 from docqa.parse.log_format import MISS, find_formats
 from docqa.parse.templates import mask
+from docqa.parse.timestamps import zone_seconds
 from docqa.scan_fields import values_of
 from docqa.scan_intent import EXTREMES, SIZES, Operation, ScanQuery
 from docqa.scan_measures import Measure, durations, sizes
 from docqa.scan_pattern import Reading, readings
 from docqa.scan_pattern import prefilter_terms as prefilter_terms
+from docqa.scan_time import zone_in
 from docqa.types import Chunk, Scope
 
 MAX_KEPT = 1_000
@@ -197,6 +200,11 @@ class _Record:
     reader: RecordReader  # reads the fraction of the time, for what is shown
 
     @property
+    def zone(self) -> str:
+        """The zone that its line states: `+0330`; empty for none and for UTC."""
+        return zone_in(self.lines[0])
+
+    @property
     def low(self) -> str:
         """The whole record in lower case."""
         return "\n".join(self.read).lower()
@@ -254,7 +262,7 @@ def _named_rows(chunk: Chunk, lines: list[str]) -> list[str]:
 
 
 def _in_scope(record: _Record, query: ScanQuery, scope: Scope | None) -> bool:
-    if query.when is not None and not query.when.holds(record.time):
+    if query.when is not None and not query.when.holds(record.time, zone_seconds(record.zone)):
         return False
     if scope is None:
         return True
@@ -365,7 +373,9 @@ def _values(query: ScanQuery, record: _Record, line: str) -> list[str]:
     if query.operation is Operation.HISTOGRAM:
         if record.time is None:
             return []
-        return [datetime.fromtimestamp(record.time, UTC).strftime(_BUCKET_FORMAT[query.bucket])]
+        zone = record.zone
+        local = datetime.fromtimestamp(record.time + zone_seconds(zone), UTC)
+        return [f"{local:{_BUCKET_FORMAT[query.bucket]}} {zone}".rstrip()]
     if query.operation is Operation.COUNT:
         if not query.terms and not query.levels:
             return []

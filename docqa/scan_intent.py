@@ -85,6 +85,7 @@ _READING = re.compile(
     r"high|deep|heavy|do|does|did|can|could|should|to|come|is|are|was|were)\b|\bcaused?\b|\breason",
     re.I,
 )
+_GIVES_OUT = re.compile(r"\b(gives?|gave|hands?|handed|sends?|sent) (?:out|back)\b", re.I)
 _CAUSED_MOST = re.compile(r"\b(?:caused?|triggered|generated)(?= (?:the )?most\b)", re.I)
 _COMPARED = re.compile(
     r"\b(?:more|less|fewer|longer|greater|higher|lower|larger|smaller|slower|faster|older) than\b"
@@ -228,6 +229,7 @@ def scan_intent(question: str) -> ScanQuery | None:
     if _EXTREME.search(bare):
         bare = _HOW_LONG.sub(" ", bare)  # how long it took is read from the line
     bare = _CAUSED_MOST.sub(" ", bare)
+    bare = _GIVES_OUT.sub(r"\1", bare)
     if _READING.search(bare) or _COMPARED.search(bare) or _RELATIVE.search(bare):
         return None
     if not quoted and (_PROSE_NOUN.search(bare) or _PROSE_VERB.search(bare)):

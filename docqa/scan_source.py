@@ -79,11 +79,13 @@ def named_logs(query: ScanQuery, paths: Mapping[int, str], occurs: Occurs) -> Na
     wide = _without(query.terms, target.words | described)
     # A file's whole name leaves its words to the lines: "GC pauses in kafkaServer-gc.log".
     named = set[str]() if query.files else target.words
+    # "did the shop …, shop_access_log": said twice, and no line has it.
+    parts = {part for word in at_log & target.words for part in word.split("_")}
     readings = [
         _without(query.terms, named | described - hosts),
         _without(query.terms, named | described),
         wide,
-        _without(wide, _given_up(query, target, wide, occurs)),
+        _without(wide, parts | _given_up(query, target, wide, occurs)),
     ]
     is_of_all = target.is_named and asks_for_lines(query.question, query.operation, query.when)
     found = [

@@ -10,8 +10,10 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import PurePath
 
+from docqa.parse.timestamps import zone_seconds
 from docqa.scan import MAX_FORMS, MAX_KEPT, ScanMatch, ScanResult, ScanText, time_key
 from docqa.scan_intent import COUNT, EXTREMES, SIZES, Operation
+from docqa.scan_time import zone_in
 
 _MAX_LISTED = 20
 _MAX_LINE_CHARS = 240
@@ -47,7 +49,8 @@ class _Writer:
     def searched(self) -> str:
         """Say what was looked for, and where."""
         query = self._result.query
-        when = f", {query.when.text.strip()} (UTC)" if query.when else ""
+        clock = "UTC" if query.when and query.when.is_utc else "each log's clock"
+        when = f", {query.when.text.strip()} ({clock})" if query.when else ""
         files = len(self._tally.per_document)
         logs = sorted(PurePath(path).name for path in self._result.paths.values())
         where = ""
@@ -178,7 +181,7 @@ class _Writer:
         if len(line) > _MAX_LINE_CHARS:
             line = line[:_MAX_LINE_CHARS] + "…"
         name = f"{self._name(match.doc_id)} " if len(self._tally.per_document) > 1 else ""
-        time = f"{_time(match.time)}, " if match.time is not None else ""
+        time = f"{_time(match.time, zone_in(match.head))}, " if match.time is not None else ""
         shown = f"{time}{name}line {match.line:,}: {line}{self._mark(match)}"
         if match.line != match.record_line:
             head = match.head.strip()[:_MAX_LINE_CHARS]
@@ -198,7 +201,7 @@ def _records(n: int) -> str:
     return f"{n:,} record" + ("" if n == 1 else "s")
 
 
-def _time(time: float) -> str:
-    at = datetime.fromtimestamp(time, UTC)
+def _time(time: float, zone: str) -> str:
+    at = datetime.fromtimestamp(time + zone_seconds(zone), UTC)
     millis = f".{at.microsecond // 1000:03d}" if at.microsecond else ""
-    return f"{at:%Y-%m-%d %H:%M:%S}{millis} UTC"
+    return f"{at:%Y-%m-%d %H:%M:%S}{millis} {zone or 'UTC'}"

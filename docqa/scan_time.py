@@ -1,17 +1,22 @@
 """The time range of a question about logs: `on 3 March`, `between 10:00 and 11:00`, `after 14:30`.
 
 Dates without a year match every year, times without a date every day: the range is a predicate on
-a record's time (UTC), not a pair of instants. Bounds are half-open.
+a record's time, not a pair of instants. Bounds are half-open. People type the clock that they see:
+a line with `+0330` is compared by that clock, one without a zone as UTC, as it was read; where the
+question says UTC, so are all.
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 _MONTH_NAMES = "jan feb mar apr may jun jul aug sep oct nov dec"
 _MONTHS = {name: n for n, name in enumerate(_MONTH_NAMES.split(), 1)}
+_FARTHEST_ZONE_S = 14 * 3600  # Kiribati's clock
+_ZONE = re.compile(r"\b\d\d:\d\d:\d\d(?:[.,]\d+)?\s?([+-]\d\d:?\d\d)\b")
+_SAYS_UTC = re.compile(r"\s*\(?(?:UTC|GMT)\b\)?", re.I)
 _MON = r"(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*\.?"
 _DATE = (
     r"(?P<iso>\d{4}-\d\d-\d\d)"
@@ -81,12 +86,18 @@ class TimeRange:
     start: Moment | None = None
     end: Moment | None = None
     day: Moment | None = None
+    is_utc: bool = False  # the question says so
 
-    def holds(self, time: float | None) -> bool:
-        """Whether a record of this time is inside; one without a time never is."""
+    def holds(self, time: float | None, zone_s: float = 0.0) -> bool:
+        """Whether a record of this time is inside; one without a time never is.
+
+        Args:
+            time: UTC seconds.
+            zone_s: how far the log's own clock is ahead of UTC.
+        """
         if time is None:
             return False
-        at = datetime.fromtimestamp(time, UTC)
+        at = datetime.fromtimestamp(time if self.is_utc else time + zone_s, UTC)
         if self.day is not None and self.day.key(at) != self.day.parts:
             return False
         if self.start is not None and self.start.key(at) < self.start.parts:
@@ -99,9 +110,16 @@ class TimeRange:
             return False
         if self.day is None or last - first > 2 * 86_400:
             return True
-        low, high = datetime.fromtimestamp(first, UTC), datetime.fromtimestamp(last, UTC)
+        low = datetime.fromtimestamp(first - _FARTHEST_ZONE_S, UTC)
+        high = datetime.fromtimestamp(last + _FARTHEST_ZONE_S, UTC)
         days = {self.day.key(low + timedelta(days=n)) for n in range((high - low).days + 1)}
         return self.day.parts in days | {self.day.key(high)}
+
+
+def zone_in(line: str) -> str:
+    """Return the zone behind a line's clock, as it is written; empty for none and for UTC."""
+    found = _ZONE.search(line)
+    return found[1] if found and found[1].strip("+-0:") else ""
 
 
 def find_time_range(question: str) -> tuple[TimeRange | None, str]:
@@ -125,13 +143,15 @@ def find_time_range(question: str) -> tuple[TimeRange | None, str]:
 
 
 def _without(question: str, match: re.Match[str], found: TimeRange) -> tuple[TimeRange | None, str]:
-    rest = question[: match.start()] + " " + question[match.end() :]
+    said = _SAYS_UTC.match(question, match.end())
+    rest = question[: match.start()] + " " + question[said.end() if said else match.end() :]
+    found = replace(found, is_utc=said is not None)
     if found.day is None:  # `between 10:00 and 11:00 … on 12 March`
         other = _AT.search(rest) or _BARE.search(rest)
         day = _moment(other, "a_") if other else None
         if other and day and day.month is not None and day.second is None:
             text = f"{found.text.strip()} {other.group().strip()}"
-            found = TimeRange(text, found.start, found.end, day)
+            found = replace(found, text=text, day=day)
             rest = rest[: other.start()] + " " + rest[other.end() :]
     return found, rest
 

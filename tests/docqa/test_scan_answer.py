@@ -18,6 +18,11 @@ FILES = {
 10.0.0.8 - - [18/May/2015:11:06:03 +0000] "GET /gone HTTP/1.1" 404 9 "-" "wget"
 10.0.0.8 - - [18/Jun/2015:11:06:03 +0000] "POST /a HTTP/1.1" 503 17 "-" "wget"
 """,
+    "kiosk_access_log": """\
+10.1.0.7 - - [22/Jan/2019:03:56:31 +0330] "GET /x HTTP/1.1" 404 17 "-" "curl"
+10.1.0.7 - - [22/Jan/2019:03:58:31 +0330] "GET /x HTTP/1.1" 404 17 "-" "curl"
+10.1.0.8 - - [22/Jan/2019:03:58:41 +0330] "GET /y HTTP/1.1" 200 17 "-" "curl"
+""",
     "u_ex150113.log": """\
 #Software: Microsoft Internet Information Services 8.5
 #Fields: date time cs-method cs-uri-stem c-ip sc-status time-taken
@@ -88,6 +93,11 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Library]:
         ("What was the largest response in the zanbil access log?", "Largest: 170 bytes"),
         ("In the IIS 8.5 log (u_ex150113.log) - which address got the most 404s?", "10.1.0."),
         ("What was the slowest request in u_ex150113.log?", "Longest: 404 ms"),
+        # People type the clock that they see in the lines.
+        ("How many 404 did the kiosk access log have from 03:56 to 03:57?", "1 record."),
+        ("How many 404 in the kiosk access log from 00:26 to 00:27 UTC?", "1 record."),
+        ("how many 404s did the kiosk give out on 22 January, kiosk_access_log", "2 records"),
+        ("kiosk access log: busiest minute?", "Most: 2019-01-22 03:58 +0330 with 2"),
         ("Connection log: what was the longest duration?", "Longest: 116.438679 s"),
         ("conn log - to which address did 10.2.0.7 connect most often?", "10.2.9.1: 2 [1]"),
         ("How many failed passwords are in the auth log?", "2 records"),
@@ -121,6 +131,7 @@ def test_what_is_answered(library: Library, question: str, first: str) -> None:
         "Who opened the shop most often?",
         "How many fatal errors are in the zanbil access log?",  # it has no levels
         "Which user agent made most requests in auth.log?",  # it names none
+        "How many 404 in the kiosk access log from 00:26 to 00:27?",  # by its own clock none
         "How many timeouts are in the broker log?",  # other words may mean the same
         "Which address made the most requests in the nginx log?",
         "From which address did the user jenkins log in, according to auth.log?",
